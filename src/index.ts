@@ -1,0 +1,19 @@
+/**
+ * The public API of Isthmus; nothing else re-exports.
+ * It may touch everything below it: the kernel, its datapaths and the buffer heap.
+ */
+export { IsthmusError } from './errors.ts';
+export { Connection } from './kernel/connection.ts';
+export type { Address, Datapath } from './kernel/datapath.ts';
+export { Family, SocketOption, SocketType } from './kernel/datapath.ts';
+export { Listener, UdpSocket } from './kernel/endpoints.ts';
+export type { KernelOptions, ListenOptions, OperationOptions, QueueDescriptor } from './kernel/kernel.ts';
+export { Kernel } from './kernel/kernel.ts';
+export type { CompletedOperation, Operation, QueueToken } from './kernel/operation.ts';
+export { Opcode } from './kernel/operation.ts';
+export type { Coroutine } from './kernel/scheduler.ts';
+export { CoroutineClass } from './kernel/scheduler.ts';
+export type { Task } from './kernel/task.ts';
+export type { WaitAnyResult } from './kernel/waiting.ts';
+export type { IpAddress } from './net/sockaddr.ts';
+export type { HeapBuffer, Sga } from './ring/heap.ts';
