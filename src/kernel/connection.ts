@@ -47,7 +47,12 @@ export class Connection {
     this.#lastReader = current;
     if (this.#detached) return;
     const task = this.kernel.currentTask;
-    if (task === null || task === this.reader) return;
+    if (task !== null) this.belongTo(task);
+  }
+
+  /** The connection closes when this task ends, as if it had read from it. */
+  belongTo(task: Task<unknown>): void {
+    if (task === this.reader) return;
     this.#leaveReader();
     this.reader = task;
     this.nextOwned = task.owned;

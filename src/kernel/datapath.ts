@@ -2,7 +2,7 @@
  * The one interface behind every queue: what a datapath must do, and what the kernel gives it in return.
  * Pure types and constants; datapath/ implements them, and the kernel never knows which one it has.
  */
-import type { IpAddress } from '../net/sockaddr.ts';
+import type { IpAddress } from '../address/sockaddr.ts';
 import type { Heap, HeapBuffer, Sga } from '../ring/heap.ts';
 import type { Operation } from './operation.ts';
 
@@ -98,6 +98,8 @@ export interface Datapath {
   getsockopt(qd: number, option: SocketOption): number;
   /** Bytes pushed and not yet taken by the lower layer. */
   unsent(qd: number): number;
+  /** Closed queues whose pushed bytes are not all sent yet: the host keeps its process alive for them. */
+  readonly draining?: number;
 
   /** Handles at most `budget` arrivals and completions, without blocking and without sleeping; gives how many it handled. */
   poll(budget: number): number;

@@ -3,7 +3,7 @@
  * Like connections they add names to PDPIX calls and keep no data of their own.
  */
 import { ERRNO, systemError } from '../errors.ts';
-import type { IpAddress } from '../net/sockaddr.ts';
+import type { IpAddress } from '../address/sockaddr.ts';
 import type { HeapBuffer } from '../ring/heap.ts';
 import type { Connection } from './connection.ts';
 import type { Address } from './datapath.ts';
@@ -62,7 +62,8 @@ export class Listener extends Endpoint {
   }
 
   /**
-   * Accepts for ever and starts `handler` for each connection, which is closed when its handler ends.
+   * Accepts for ever and starts `handler` for each connection, which is closed when its handler ends (unless another
+   * coroutine reads from it by then).
    * Out of descriptors, it waits for one to come free. Ends when the listener is closed.
    */
   *serve(handler: (conn: Connection) => Coroutine<unknown>): Coroutine {
@@ -78,7 +79,8 @@ export class Listener extends Endpoint {
         yield* this.kernel.sleep(10);
         continue;
       }
-      this.kernel.spawn(handling(conn, handler));
+      // No coroutine around the handler's: each would be resumed on the way to it, for every message.
+      conn.belongTo(this.kernel.spawn(started(conn, handler)));
     }
   }
 
@@ -99,12 +101,17 @@ export class Listener extends Endpoint {
   }
 }
 
-function* handling(conn: Connection, handler: (conn: Connection) => Coroutine<unknown>): Coroutine {
+/** The handler's coroutine; where it cannot be made, one that fails with the reason and so ends the connection. */
+function started(conn: Connection, handler: (conn: Connection) => Coroutine<unknown>): Coroutine<unknown> {
   try {
-    yield* handler(conn);
-  } finally {
-    conn.close();
+    return handler(conn);
+  } catch (error) {
+    return failed(error);
   }
+}
+
+function* failed(error: unknown): Coroutine {
+  throw error;
 }
 
 function deliverConnection(op: Operation<unknown>): Connection {

@@ -21,6 +21,10 @@ export const EVENT_LOOP: HostPolicy = { maxTurns: 16, spinUs: 0, napUs: 0 };
 /** Owns its core: short gaps are slept away in the datapath, whose wake-up is the cheapest there is. */
 export const OWN_CORE: HostPolicy = { maxTurns: 64, spinUs: 0, napUs: 1000 };
 
+/** How long `close` gives peers to take what was pushed to them, and how often it looks. */
+const CLOSE_TIMEOUT_MS = 5000;
+const LOOK_EVERY_MS = 2;
+
 /** Runs Promise jobs and process.nextTick between turns; where Node hides it, each turn returns to the event loop. */
 const tick: (() => void) | null =
   typeof process === 'object' && typeof (process as { _tickCallback?: () => void })._tickCallback === 'function'
@@ -61,6 +65,21 @@ export class Host {
     this.#watch?.close();
     if (this.#timeout !== null) clearTimeout(this.#timeout);
     if (this.#immediate !== null) clearImmediate(this.#immediate);
+  }
+
+  /**
+   * Ends the program and the kernel: `finally` blocks of coroutines run, queues are closed, what was pushed is sent (for
+   * at most `timeoutMs`), every resource goes back. Harmless when it has ended already.
+   */
+  async close(timeoutMs = CLOSE_TIMEOUT_MS): Promise<void> {
+    const { kernel } = this;
+    if (kernel.closed) return;
+    kernel.end();
+    for (let waited = 0; kernel.draining > 0 && waited < timeoutMs; waited += LOOK_EVERY_MS) {
+      await new Promise<void>((resolve) => setTimeout(resolve, LOOK_EVERY_MS));
+    }
+    this.stop();
+    kernel.dispose();
   }
 
   #wake(): void {
@@ -127,7 +146,7 @@ export class Host {
     if (this.#timeout !== null) clearTimeout(this.#timeout);
     this.#timeout = null;
     // Like a server of node:net, a kernel keeps its process alive while something of it is open.
-    const busy = kernel.openQueues > 0 || kernel.timers.size > 0;
+    const busy = kernel.openQueues > 0 || kernel.draining > 0 || kernel.timers.size > 0;
     if (busy) this.#watch?.ref();
     else this.#watch?.unref();
     if (kernel.timers.size > 0) {

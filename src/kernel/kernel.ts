@@ -3,7 +3,7 @@
  * Single-threaded; it owns everything it touches and reaches the world only through its datapath.
  */
 import { ERRNO, IsthmusError, systemError } from '../errors.ts';
-import type { IpAddress } from '../net/sockaddr.ts';
+import type { IpAddress } from '../address/sockaddr.ts';
 import type { Heap, HeapBuffer, Sga } from '../ring/heap.ts';
 import { Connection } from './connection.ts';
 import { type Address, type Datapath, type DatapathHost, Family, SocketOption, SocketType } from './datapath.ts';
@@ -58,6 +58,10 @@ interface QueueEntry {
   connection: Connection | null;
 }
 
+// The global `performance` is a getter in Node: asking for it each turn would cost more than the clock.
+const clock = performance;
+const monotonicMs = () => clock.now();
+
 /** Errors that end one connection and say nothing against the program. */
 const CONNECTION_ERRORS = new Set([
   'ECONNRESET',
@@ -102,7 +106,7 @@ export class Kernel {
     this.batch = options.batch ?? 64;
     if (!(this.batch >= 1)) throw new RangeError('batch must be at least 1');
     this.#maxQueues = options.maxQueues ?? 1 << 20;
-    this.#now = options.now ?? (() => performance.now());
+    this.#now = options.now ?? monotonicMs;
     this.#time = this.#now();
     this.#onUncaught = options.onUncaught ?? null;
     this.scheduler = new Scheduler(options.maxCoroutines === undefined ? {} : { maxCoroutines: options.maxCoroutines });
@@ -217,6 +221,8 @@ export class Kernel {
   #close(qd: QueueDescriptor, abort: boolean): void {
     const { connection } = this.#queues[qd]!;
     if (connection !== null) connection.closed = true;
+    // Not open any more before the datapath fails what is outstanding: a failed connect closes its queue itself.
+    this.#queues[qd] = null;
     this.datapath.close(qd, abort);
     this.#forget(qd);
     this.onWork();
@@ -404,12 +410,22 @@ export class Kernel {
     return this.scheduler.ready === 0 && !this.datapath.arrived;
   }
 
-  /** Closes every queue and gives the datapath's resources back. Coroutines that wait are cancelled (`finally` runs). */
+  /** Ends the program: coroutines are cancelled (`finally` runs), queues are closed. Later turns still send what was pushed. */
+  end(): void {
+    for (let id = 0; id < this.#tasks.length; id++) if (this.#tasks[id]) this.scheduler.cancel(id, true);
+    for (let qd = 0; qd < this.#queues.length; qd++) if (this.#queues[qd]) this.#close(qd, false);
+  }
+
+  /** Closed queues whose pushed bytes are not all sent yet. */
+  get draining(): number {
+    return this.datapath.draining ?? 0;
+  }
+
+  /** Ends the program at once and gives the datapath's resources back. */
   dispose(): void {
     if (this.closed) return;
     this.closed = true;
-    for (let id = 0; id < this.#tasks.length; id++) if (this.#tasks[id]) this.scheduler.cancel(id);
-    for (let qd = 0; qd < this.#queues.length; qd++) if (this.#queues[qd]) this.#close(qd, false);
+    this.end();
     this.datapath.submit(0);
     this.datapath.dispose();
   }

@@ -146,11 +146,11 @@ export class Operation<T> implements PromiseLike<T>, Iterator<Operation<T>, T, u
   }
 
   #take(): this {
-    const { error } = this;
-    if (this.raw) this.value = this.result() as T;
+    const { error, raw } = this;
+    if (raw) this.value = this.result() as T;
     else if (error === null && this.deliver !== null) this.value = this.deliver(this as Operation<unknown>) as T;
     this.table.release(this as Operation<unknown>);
-    if (error !== null && !this.raw) throw error;
+    if (error !== null && !raw) throw error;
     this.done = true;
     return this;
   }
@@ -239,9 +239,11 @@ export class OperationTable {
   withdraw: (op: Operation<unknown>) => void = () => {};
   /** Called with a result nobody will take. */
   discard: (op: Operation<unknown>) => void = () => {};
+  /** Operations outstanding: taken, and neither finished with nor withdrawn. */
   inUse = 0;
   readonly #all: Operation<unknown>[] = [];
-  readonly #free: Operation<unknown>[] = [];
+  /** Free operations, linked through `next_`: cheaper than an array, whose length would be one more word to change. */
+  #free: Operation<unknown> | null = null;
 
   constructor(kernel: Kernel, scheduler: Scheduler, limit = MAX_OPERATIONS) {
     this.kernel = kernel;
@@ -250,16 +252,14 @@ export class OperationTable {
   }
 
   acquire<T>(opcode: Opcode, qd: number, deliver: Deliver | null): Operation<T> {
-    const op = this.#free.pop() ?? this.#grow();
+    const op = this.#free ?? this.#grow();
+    this.#free = op.next_;
+    op.next_ = null;
     op.state = State.PENDING;
     op.opcode = opcode;
     op.qd = qd;
-    op.raw = false;
-    op.onFailure = null;
     op.deliver = deliver;
     op.waiter = -1;
-    op.error = null;
-    op.done = false;
     this.inUse++;
     if (this.kernel.asleep) this.kernel.onWork();
     return op as Operation<T>;
@@ -273,15 +273,17 @@ export class OperationTable {
     return op;
   }
 
-  /** Gives the slot back; the token it had is stale from now on. Result fields stay readable until the next acquire. */
+  /** Gives the slot back; the token it had is stale from now on. `value` stays readable until the next acquire. */
   release(op: Operation<unknown>): void {
     op.state = State.FREE;
-    op.parent = null;
-    op.children = null;
-    op.next_ = null;
+    // What most operations never have is reset here and not in acquire, and only where it is set: it is the hot path.
+    if (op.raw || op.error !== null || op.onFailure !== null) resetRare(op);
+    if (op.parent !== null) op.parent = null;
+    if (op.children !== null) detachChildren(op);
     op.token = op.slot | ((((op.token >>> SLOT_BITS) + 1) & GENERATION_MASK) << SLOT_BITS);
     this.inUse--;
-    this.#free.push(op);
+    op.next_ = this.#free;
+    this.#free = op;
   }
 
   /** Takes a pending operation away from its datapath and fails it with ECANCELED (or `error`). */
@@ -309,4 +311,16 @@ export class OperationTable {
     }
     return op;
   }
+}
+
+function resetRare(op: Operation<unknown>): void {
+  op.raw = false;
+  op.error = null;
+  op.onFailure = null;
+}
+
+/** A group that is over must not be told of its children any more: its slot may soon be another operation's. */
+function detachChildren(op: Operation<unknown>): void {
+  for (const child of op.children!) if (child.parent === op) child.parent = null;
+  op.children = null;
 }

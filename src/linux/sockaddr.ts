@@ -3,8 +3,8 @@
  * For set-up code; it may look an interface's name up, and touches nothing else but the bytes it is given.
  */
 import { IsthmusError, systemError } from '../errors.ts';
-import { type Address, parseIp } from '../net/address.ts';
-import { decodeSockaddr, encodeSockaddr } from '../net/sockaddr.ts';
+import { type Address, parseIp } from '../address/ip.ts';
+import { decodeSockaddr, encodeSockaddr } from '../address/sockaddr.ts';
 import { libcFunction } from './libc.ts';
 import { reserveScratch, writeCString } from './scratch.ts';
 

@@ -3,7 +3,7 @@
  * Pure: it may touch only the region it was given; a transmit in flight is a holder like any other (Demikernel 5.3).
  */
 import { ERRNO, IsthmusError, systemError } from '../errors.ts';
-import { decodeSockaddr, encodeSockaddr, type IpAddress, SOCKADDR_BYTES } from '../net/sockaddr.ts';
+import { decodeSockaddr, encodeSockaddr, type IpAddress, SOCKADDR_BYTES } from '../address/sockaddr.ts';
 import type { Region } from './region.ts';
 
 export interface SizeClass {
@@ -189,8 +189,8 @@ export class Heap {
       this.#free[c] = stack;
       this.#freeCount[c] = count;
       this.#lowWater[c] = count;
-      if (this.checked) for (const buffer of stack) this.#poison(buffer);
     }
+    if (this.checked) region.u8.fill(POISON, 0, this.peersBase);
   }
 
   /** Largest buffer this heap can give, in bytes. */

@@ -10,7 +10,7 @@ import { mapArena } from '../../src/linux/memory.ts';
 import { MessageBatch } from '../../src/linux/message.ts';
 import { AF_INET, AF_INET6, AF_UNIX, interfaceIndex, readSockaddr, writeSockaddr } from '../../src/linux/sockaddr.ts';
 import * as sys from '../../src/linux/socket.ts';
-import type { Address } from '../../src/net/address.ts';
+import type { Address } from '../../src/address/ip.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'isthmus-'));
 const arena = mapArena(1 << 16);
