@@ -2,7 +2,7 @@
  * Socket addresses in the byte layout of Linux's sockaddr_in and sockaddr_in6 (ip(7), ipv6(7)), packed and unpacked.
  * Pure: it reads and writes the bytes it is given, so that a peer's address can travel beside a buffer without an object.
  */
-import { formatIp, parseIp } from './address.ts';
+import { formatIp, parseIp } from './ip.ts';
 
 /** An Internet endpoint. `host` is an IPv4 or IPv6 literal (IPv6 may carry a numeric `%scope`). */
 export interface IpAddress {

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { isIP, SocketAddress } from 'node:net';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
-import { formatIp, parseIp } from '../../src/net/address.ts';
+import { formatIp, parseIp } from '../../src/address/ip.ts';
 
 const hexGroup = fc.oneof(
   fc.constant('0'),
