@@ -36,6 +36,9 @@ export const SocketOption = {
   /** An IPv6 socket takes no IPv4 (IPV6_V6ONLY). */
   V6_ONLY: 8,
   BROADCAST: 9,
+  /** Seconds of silence before a peer is asked whether it is still there, and between further questions (tcp(7)). */
+  KEEP_ALIVE_IDLE: 10,
+  KEEP_ALIVE_INTERVAL: 11,
 } as const;
 export type SocketOption = (typeof SocketOption)[keyof typeof SocketOption];
 

@@ -26,9 +26,10 @@ const CLOSE_TIMEOUT_MS = 5000;
 const LOOK_EVERY_MS = 2;
 
 /** Runs Promise jobs and process.nextTick between turns; where Node hides it, each turn returns to the event loop. */
+// Bound once: `process` is a getter of the global object, and its properties are a dictionary.
 const tick: (() => void) | null =
   typeof process === 'object' && typeof (process as { _tickCallback?: () => void })._tickCallback === 'function'
-    ? () => (process as unknown as { _tickCallback: () => void })._tickCallback()
+    ? (process as unknown as { _tickCallback: () => void })._tickCallback.bind(process)
     : null;
 
 export class Host {

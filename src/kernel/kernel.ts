@@ -125,8 +125,11 @@ export class Kernel {
 
   // ---- PDPIX: queues -------------------------------------------------------------------------------------------
 
-  /** Opens a queue over a socket. @throws IsthmusError EMFILE, EAFNOSUPPORT (socket(2)) */
+  /** Opens a queue over a socket. @throws IsthmusError EMFILE, EAFNOSUPPORT, EOPNOTSUPP (socket(2)) */
   socket(family: Family, type: SocketType): QueueDescriptor {
+    if (family === Family.UNIX && type !== SocketType.STREAM) {
+      throw systemError(ERRNO.EOPNOTSUPP, 'socket', undefined, 'Unix sockets are streams here');
+    }
     const qd = this.#openQueue(family, type);
     try {
       this.datapath.socket(qd, family, type);
