@@ -2,6 +2,8 @@
  * The public API of Isthmus; nothing else re-exports.
  * It may touch everything below it: the kernel, its datapaths and the buffer heap.
  */
+
+export type { IpAddress } from './address/sockaddr.ts';
 export { type BootedKernel, type BootOptions, boot } from './boot.ts';
 export { IsthmusError } from './errors.ts';
 export { Connection } from './kernel/connection.ts';
@@ -16,5 +18,4 @@ export type { Coroutine } from './kernel/scheduler.ts';
 export { CoroutineClass } from './kernel/scheduler.ts';
 export type { Task } from './kernel/task.ts';
 export type { WaitAnyResult } from './kernel/waiting.ts';
-export type { IpAddress } from './address/sockaddr.ts';
 export type { HeapBuffer, Sga } from './ring/heap.ts';

@@ -2,8 +2,9 @@
  * The faces of a listening queue and of a datagram queue, for coroutines and for async code.
  * Like connections they add names to PDPIX calls and keep no data of their own.
  */
-import { ERRNO, systemError } from '../errors.ts';
+
 import type { IpAddress } from '../address/sockaddr.ts';
+import { ERRNO, systemError } from '../errors.ts';
 import type { HeapBuffer } from '../ring/heap.ts';
 import type { Connection } from './connection.ts';
 import type { Address } from './datapath.ts';

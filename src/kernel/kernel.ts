@@ -2,8 +2,9 @@
  * One kernel: queue descriptors, queue tokens, coroutines and timers over one datapath, with PDPIX's own names.
  * Single-threaded; it owns everything it touches and reaches the world only through its datapath.
  */
-import { ERRNO, IsthmusError, systemError } from '../errors.ts';
+
 import type { IpAddress } from '../address/sockaddr.ts';
+import { ERRNO, IsthmusError, systemError } from '../errors.ts';
 import type { Heap, HeapBuffer, Sga } from '../ring/heap.ts';
 import { Connection } from './connection.ts';
 import { type Address, type Datapath, type DatapathHost, Family, SocketOption, SocketType } from './datapath.ts';

@@ -2,10 +2,11 @@
  * A simulated UDP socket: datagrams that may be lost, doubled, delayed and reordered, and that know their sender.
  * It touches other sockets only through the network.
  */
+
+import type { IpAddress } from '../../address/sockaddr.ts';
 import { ERRNO, systemError } from '../../errors.ts';
 import { type Address, Family, SocketOption } from '../../kernel/datapath.ts';
 import type { Operation } from '../../kernel/operation.ts';
-import type { IpAddress } from '../../address/sockaddr.ts';
 import type { HeapBuffer, Sga } from '../../ring/heap.ts';
 import type { Attachment } from './attachment.ts';
 import { copyBytes, releaseEach, totalLength } from './buffers.ts';

@@ -2,9 +2,10 @@
  * What is under way in a simulated network: events in order of time, and the queues they wait in.
  * Pure data structures; what an event means is its target's affair.
  */
+
+import type { IpAddress } from '../../address/sockaddr.ts';
 import type { Address } from '../../kernel/datapath.ts';
 import type { Operation } from '../../kernel/operation.ts';
-import type { IpAddress } from '../../address/sockaddr.ts';
 import type { HeapBuffer } from '../../ring/heap.ts';
 
 export const EventKind = {

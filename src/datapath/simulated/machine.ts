@@ -2,9 +2,10 @@
  * A simulated machine: its addresses, and who holds which port or path on it.
  * Pure bookkeeping, by the rules of bind(2), ip(7) and ipv6(7).
  */
+
+import { formatIp, parseIp } from '../../address/ip.ts';
 import { ERRNO, systemError } from '../../errors.ts';
 import { type Address, Family } from '../../kernel/datapath.ts';
-import { formatIp, parseIp } from '../../address/ip.ts';
 import type { Random } from './random.ts';
 
 export interface Bound {

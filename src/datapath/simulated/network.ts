@@ -2,10 +2,11 @@
  * A network inside one process: machines, events under way, one clock and one source of chance for all of them.
  * It touches kernels only through their turns, and real time only where it was given a clock.
  */
+
+import type { IpAddress } from '../../address/sockaddr.ts';
 import { ERRNO, IsthmusError, systemError } from '../../errors.ts';
 import type { Address } from '../../kernel/datapath.ts';
 import type { Kernel } from '../../kernel/kernel.ts';
-import type { IpAddress } from '../../address/sockaddr.ts';
 import type { DatagramEnd } from './datagram.ts';
 import { EventKind, EventQueue, type EventTarget, type SimulatedEvent } from './events.ts';
 import { type Faults, IDEAL } from './faults.ts';
