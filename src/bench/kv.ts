@@ -1,0 +1,132 @@
+/**
+ * `bench kv`: key-value servers under redis-benchmark (or our own load where that is not installed), beside redis-server.
+ * Data for server-bench.ts, and the reading of redis-benchmark's output.
+ */
+import { createServer } from 'node:net';
+import type { Bench, BenchContext, Sample } from './bench.ts';
+import { findProgram } from './find.ts';
+import { isthmusSide, runPinned, type ServerSide, type ServerWorkload, sampleOf, serverBench } from './server-bench.ts';
+import type { ServerProcess } from './server-process.ts';
+
+interface KvWorkload extends ServerWorkload {
+  readonly command: 'set' | 'get';
+  readonly depth: number;
+}
+
+const CONNECTIONS = 50;
+const METRICS = ['messagesPerSecond', 'p50Us', 'p99Us', 'cpuNsPerMessage'];
+
+export async function kv({ datapaths }: Pick<BenchContext, 'datapaths'>): Promise<Bench> {
+  const ours = datapaths.map((datapath) => isthmusSide(datapath, 'kv'));
+  const benchmark = findProgram('redis-benchmark');
+  /** Requests per second of the last sample of each server and workload: it says how many requests fill the time. */
+  const speeds = new Map<string, number>();
+  return serverBench<KvWorkload>({
+    name: 'kv',
+    summary: `Key-value servers: SET and GET of 3 bytes, 50 clients, ${benchmark === null ? 'isthmus load' : 'redis-benchmark'} as the load.`,
+    sides: [...ours, await redisSide()],
+    workloads: [1, 16].flatMap((depth) =>
+      (['set', 'get'] as const).map((command) => ({
+        name: `${command} c50 d${depth}`,
+        command,
+        depth,
+        extraSeconds: 0.1,
+      })),
+    ),
+    columns: ['messagesPerSecond', 'p50Us', 'p99Us', 'cpuNsPerMessage'],
+    comparisons: [
+      ...ours.map(({ name }) => ({ ours: name, peer: 'redis-server', metrics: METRICS })),
+      { ours: 'isthmus/uring', peer: 'isthmus/kernel', metrics: METRICS },
+    ],
+    async drive(server, { command, depth }, { seconds, warmup }, { load, ...context }) {
+      if (benchmark === null) {
+        const args = ['-c', `${CONNECTIONS}`, '-d', `${depth}`, '-s', '3', '--command', command, '--keys', '1'];
+        const times = ['--seconds', `${seconds}`, '--warmup', `${warmup}`, '--server-pid', `${server.pid}`];
+        return sampleOf(await load([`resp://127.0.0.1:${server.port}`, ...args, ...times]));
+      }
+      const run = (requests: number) => redisBenchmark(benchmark, server, command, depth, requests, context);
+      const key = `${server.pid} ${command} ${depth}`;
+      let speed = speeds.get(key);
+      if (speed === undefined) {
+        // A first, short one warms the server up and says how fast it is.
+        await run(20_000);
+        speed = (await run(depth === 1 ? 20_000 : 150_000))['messagesPerSecond']!;
+      }
+      const sample = await run(Math.max(1000, Math.round(speed * seconds)));
+      speeds.set(key, sample['messagesPerSecond']!);
+      return sample;
+    },
+  });
+}
+
+async function redisBenchmark(
+  program: string,
+  server: ServerProcess,
+  command: string,
+  depth: number,
+  requests: number,
+  context: Pick<BenchContext, 'loadCpu' | 'quick'>,
+): Promise<Sample> {
+  const before = server.cpuNs();
+  const args = ['-h', '127.0.0.1', '-p', `${server.port}`, '-t', command, '-n', `${requests}`];
+  const out = await runPinned([program, ...args, '-c', `${CONNECTIONS}`, '-P', `${depth}`, '--csv'], context);
+  return { ...parseRedisBenchmark(out), cpuNsPerMessage: (server.cpuNs() - before) / requests };
+}
+
+/** Reads the last line of `redis-benchmark --csv`; latencies there are milliseconds. @throws Error where it is something else */
+export function parseRedisBenchmark(text: string): Sample {
+  const rows = text
+    .trim()
+    .split('\n')
+    .map((line) => line.split(',').map((cell) => cell.replaceAll('"', '').trim()));
+  const header = rows.find((row) => row.includes('rps'));
+  const values = rows.at(-1);
+  if (header === undefined || values === undefined || values.length !== header.length) {
+    throw new Error(`redis-benchmark said: ${text.trim().slice(0, 200)}`);
+  }
+  const number = (name: string) => Number(values[header.indexOf(name)]);
+  const sample = {
+    messagesPerSecond: number('rps'),
+    p50Us: number('p50_latency_ms') * 1000,
+    p99Us: number('p99_latency_ms') * 1000,
+  };
+  if (!Object.values(sample).every(Number.isFinite))
+    throw new Error(`redis-benchmark said: ${text.trim().slice(0, 200)}`);
+  return sample;
+}
+
+async function redisSide(): Promise<ServerSide> {
+  const program = findProgram('redis-server');
+  const port = await freePort();
+  return {
+    name: 'redis-server',
+    missing: program === null ? 'it is not installed (apt install redis-server)' : undefined,
+    server: {
+      command: [
+        program ?? 'redis-server',
+        '--port',
+        `${port}`,
+        '--bind',
+        '127.0.0.1',
+        '--save',
+        '',
+        '--appendonly',
+        'no',
+      ],
+      ready: /Ready to accept connections/,
+      port,
+    },
+  };
+}
+
+/** A port that nobody listens on now. */
+function freePort(): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const server = createServer();
+    server.once('error', reject);
+    server.listen(0, '127.0.0.1', () => {
+      const address = server.address();
+      server.close(() => resolve(typeof address === 'object' && address !== null ? address.port : 0));
+    });
+  });
+}

@@ -1,0 +1,12 @@
+/**
+ * The peer `node:dgram`: a UDP echo server as one would write it well with Node's own module.
+ * A program of its own; it prints its port and runs until it is killed.
+ */
+import { createSocket } from 'node:dgram';
+
+const socket = createSocket('udp4');
+socket.on('error', () => {});
+socket.on('message', (message, { port, address }) => socket.send(message, port, address));
+socket.bind(0, '127.0.0.1', () => {
+  process.stdout.write(`node:dgram: udp 127.0.0.1:${socket.address().port}\n`);
+});
