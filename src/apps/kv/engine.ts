@@ -26,6 +26,9 @@ const GET = 0x544547;
 const SET = 0x544553;
 /** Slots rehashed or freed by one call of `cron`: about a millisecond. */
 const TIDY_SLOTS = 4096;
+/** Assemblers kept between requests, and most bytes of their buffers together. */
+const SPARES = 64;
+const SPARE_BYTES = 1 << 24;
 
 /** Facts about the process and the server for INFO, by section in lower case; replaces or adds lines. */
 export type ServerFacts = Readonly<Record<string, Readonly<Record<string, string | number>>>>;
@@ -35,8 +38,12 @@ export interface EngineOptions {
   now(): number;
   /** 32 random bits. */
   random(): number;
+  /** Default 16. */
+  readonly databases?: number;
   /** Facts for INFO. */
   facts?(): ServerFacts;
+  /** Bytes of replies that a session's client has not read yet, for CLIENT LIST. */
+  unread?(session: Session): number;
   /** A session was ended by another's CLIENT KILL: close its connection. */
   onKill?(session: Session): void;
 }
@@ -63,11 +70,13 @@ export class Engine {
   readonly #set: Command;
   #nextId = 1;
   #context: CommandContext | null = null;
-  #spare: Assembler | null = null;
+  /** Assemblers that no request needs now, and the bytes of their buffers. */
+  readonly #spares: Assembler[] = [];
+  #spareBytes = 0;
 
   constructor(options: EngineOptions) {
     this.options = options;
-    this.store = new Store(() => options.random());
+    this.store = new Store(() => options.random(), options.databases);
     this.#evictor = new Evictor(this.store, this.config);
     this.#expiry = new ActiveExpiry(this.store);
     this.#get = this.table.byName('get')!;
@@ -151,8 +160,7 @@ export class Engine {
     const { session } = c;
     let pending = session.pending;
     if (pending === null) {
-      pending = this.#spare ?? new Assembler();
-      this.#spare = null;
+      pending = this.#takeAssembler();
       session.pending = pending;
     }
     pos = pending.feed(input, pos, end, this.config);
@@ -176,9 +184,24 @@ export class Engine {
       if (argc > 0) this.#runGuarded(c);
     } else return pos;
     session.pending = null;
-    pending.reset();
-    this.#spare = pending;
+    this.#keepAssembler(pending);
     return pos;
+  }
+
+  #takeAssembler(): Assembler {
+    const spare = this.#spares.pop();
+    if (spare === undefined) return new Assembler();
+    this.#spareBytes -= spare.bytes.length;
+    return spare;
+  }
+
+  /** Kept for the next request that comes in pieces: growing a buffer to the size of a large value costs more than copying it. */
+  #keepAssembler(assembler: Assembler): void {
+    assembler.reset();
+    const bytes = assembler.bytes.length;
+    if (this.#spareBytes + bytes > SPARE_BYTES || this.#spares.length === SPARES) return;
+    this.#spareBytes += bytes;
+    this.#spares.push(assembler);
   }
 
   /** A session in its usual state: GET and plain SET go straight to their handlers. */

@@ -29,6 +29,7 @@ export function setClientName(c: CommandContext, i: number): boolean {
 /** A line of CLIENT LIST. */
 function describe(c: CommandContext, session: Session): string {
   const held = session.pending === null ? 0 : session.pending.held;
+  const unread = c.engine.options.unread?.(session) ?? 0;
   const fields: [string, string | number][] = [
     ['id', session.id],
     ['addr', session.addr],
@@ -55,8 +56,8 @@ function describe(c: CommandContext, session: Session): string {
     ['rbp', 0],
     ['obl', 0],
     ['oll', 0],
-    ['omem', 0],
-    ['tot-mem', held + session.queueBytes],
+    ['omem', unread],
+    ['tot-mem', held + session.queueBytes + unread],
     ['events', 'r'],
     ['cmd', session.lastCommand],
     ['user', 'default'],

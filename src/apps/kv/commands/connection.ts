@@ -4,7 +4,6 @@
  */
 import { type CommandContext, type CommandSpec, FLAG } from '../command.ts';
 import { ERR_SYNTAX, wrongArity } from '../resp/errors.ts';
-import { DATABASES } from '../store/store.ts';
 import { setClientName } from './client.ts';
 import { family, NO_KEYS } from './declare.ts';
 import { endTransaction } from './transaction.ts';
@@ -27,7 +26,7 @@ function echo(c: CommandContext): void {
 function select(c: CommandContext): void {
   const id = c.intOrError(1, 'ERR value is not an integer or out of range');
   if (Number.isNaN(id)) return;
-  if (id < 0 || id >= DATABASES) {
+  if (id < 0 || id >= c.engine.store.keyspaces.length) {
     c.reply.error('ERR DB index is out of range');
     return;
   }

@@ -7,7 +7,6 @@ import { globMatch } from '../glob.ts';
 import { ERR_NO_SUCH_KEY, ERR_NOT_INTEGER, ERR_SAME_OBJECT, ERR_SYNTAX } from '../resp/errors.ts';
 import { scanDict } from '../store/dict-walk.ts';
 import type { Keyspace } from '../store/keyspace.ts';
-import { DATABASES } from '../store/store.ts';
 import { TYPE_NAMES, TYPE_STRING } from '../store/value.ts';
 import { ALL_KEYS, family, NO_KEYS, ONE_KEY, TWO_KEYS } from './declare.ts';
 import { parseCursor, parseScanOptions, scanMatches } from './scan-options.ts';
@@ -102,7 +101,8 @@ function rename(c: CommandContext, onlyNew: boolean): void {
 function database(c: CommandContext, i: number, notInteger: string): Keyspace | null {
   const id = c.intOrError(i, notInteger);
   if (Number.isNaN(id)) return null;
-  if (id >= 0 && id < DATABASES) return c.engine.store.keyspaces[id]!;
+  const { keyspaces } = c.engine.store;
+  if (id >= 0 && id < keyspaces.length) return keyspaces[id]!;
   c.reply.error('ERR DB index is out of range');
   return null;
 }

@@ -103,14 +103,18 @@ const sections: Record<string, (engine: Engine) => Lines> = {
   },
 };
 
-const DEFAULT = Object.keys(sections).filter((name) => name !== 'commandstats');
+/** Stands for every section that only the server's facts have. */
+const OWN = '*';
+const DEFAULT = [...Object.keys(sections).filter((name) => name !== 'commandstats'), OWN];
 
 /** The text of INFO for some sections, in redis's order. */
 export function infoText(engine: Engine, names: ReadonlySet<string>): string {
   const facts = engine.options.facts?.() ?? {};
   const parts: string[] = [];
-  for (const [name, lines] of Object.entries(sections)) {
-    if (!names.has(name)) continue;
+  const own = Object.keys(facts).filter((name) => !Object.hasOwn(sections, name));
+  const every = [...Object.entries(sections), ...own.map((name) => [name, () => ({})] as const)];
+  for (const [name, lines] of every) {
+    if (!names.has(name) && !(names.has(OWN) && own.includes(name))) continue;
     const title = name === 'cpu' ? 'CPU' : name[0]!.toUpperCase() + name.slice(1);
     const all = Object.entries({ ...lines(engine), ...facts[name] });
     parts.push(`# ${title}\r\n${all.map(([key, value]) => `${key}:${value}\r\n`).join('')}`);
@@ -122,7 +126,7 @@ function info(c: CommandContext): void {
   const names = new Set<string>();
   for (let i = 1; i < c.argc; i++) {
     const name = c.text(i).toLowerCase();
-    if (name === 'all' || name === 'everything') for (const each of Object.keys(sections)) names.add(each);
+    if (name === 'all' || name === 'everything') for (const each of [...Object.keys(sections), OWN]) names.add(each);
     else if (name === 'default') for (const each of DEFAULT) names.add(each);
     else names.add(name);
   }

@@ -5,7 +5,6 @@
 import { type CommandContext, type CommandSpec, FLAG } from '../command.ts';
 import { ERR_SYNTAX } from '../resp/errors.ts';
 import type { Keyspace } from '../store/keyspace.ts';
-import { DATABASES } from '../store/store.ts';
 import { family, NO_KEYS } from './declare.ts';
 import { REDIS_VERSION } from './version.ts';
 
@@ -46,12 +45,12 @@ function swapdb(c: CommandContext): void {
   if (Number.isNaN(a)) return;
   const b = c.intOrError(2, 'ERR invalid second DB index');
   if (Number.isNaN(b)) return;
-  if (a < 0 || a >= DATABASES || b < 0 || b >= DATABASES) {
+  const { engine } = c;
+  const { keyspaces } = engine.store;
+  if (a < 0 || a >= keyspaces.length || b < 0 || b >= keyspaces.length) {
     c.reply.error('ERR DB index is out of range');
     return;
   }
-  const { engine } = c;
-  const { keyspaces } = engine.store;
   if (a !== b) {
     if (engine.watchers.any) {
       engine.watchers.touchAll(keyspaces[a]!, keyspaces[b]!);

@@ -13,7 +13,8 @@ export const LINE_MAX = 65536;
 export const ARGS_MAX = 1048576;
 /** The fast reader leaves longer bulks to the assembler, which checks them against the limits. */
 const FAST_BULK_MAX = 1 << 20;
-const KEEP_BYTES = 16384;
+/** A larger buffer is let go after its request. */
+const KEEP_BYTES = 1 << 21;
 const STAR = 42;
 const DOLLAR = 36;
 const CR = 13;

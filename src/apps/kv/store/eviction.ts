@@ -5,7 +5,7 @@
 import type { Config, Policy } from '../config.ts';
 import { randomEntry } from './dict-walk.ts';
 import { type Keyspace, META } from './keyspace.ts';
-import { DATABASES, type Store } from './store.ts';
+import type { Store } from './store.ts';
 
 const POOL = 16;
 /** Keys removed by one call: at about a microsecond each the pause stays short (redis: maxmemory-eviction-tenacity). */
@@ -61,9 +61,10 @@ export class Evictor {
 
   #evictRandom(): boolean {
     const volatileOnly = this.#policy === 'volatile-random';
-    for (let i = 0; i < DATABASES; i++) {
-      const keyspace = this.#store.keyspaces[this.#nextDb]!;
-      this.#nextDb = (this.#nextDb + 1) % DATABASES;
+    const { keyspaces } = this.#store;
+    for (let i = 0; i < keyspaces.length; i++) {
+      const keyspace = keyspaces[this.#nextDb]!;
+      this.#nextDb = (this.#nextDb + 1) % keyspaces.length;
       const entry = this.#draw(keyspace, volatileOnly);
       if (entry === 0) continue;
       this.#evict(keyspace, entry);

@@ -1,5 +1,5 @@
 /**
- * What the sixteen databases share: the arena, the objects, the clock, how use is recorded, the counters.
+ * What the databases share: the arena, the objects, the clock, how use is recorded, the counters.
  * Pure; time and randomness come from outside.
  */
 import { Arena } from './arena.ts';
@@ -7,6 +7,7 @@ import { Hasher } from './hash.ts';
 import { Keyspace } from './keyspace.ts';
 import type { StoredValue } from './value.ts';
 
+/** Databases where nobody says how many. */
 export const DATABASES = 16;
 
 /** LFU counters of new keys, and how counters grow and decay (redis: lfu-log-factor, lfu-decay-time in minutes). */
@@ -42,10 +43,10 @@ export class Store {
   /** Called before an entry is removed by expiry or eviction. */
   onRemoved: (keyspace: Keyspace, entry: number) => void = () => {};
 
-  constructor(random: () => number) {
+  constructor(random: () => number, databases: number = DATABASES) {
     this.random = random;
     this.hasher = new Hasher(random(), random());
-    for (let id = 0; id < DATABASES; id++) this.keyspaces.push(new Keyspace(this, id));
+    for (let id = 0; id < databases; id++) this.keyspaces.push(new Keyspace(this, id));
   }
 
   /** Set the clock. */
@@ -107,7 +108,7 @@ export class Store {
   /** Bytes of the data: entries, tables, expiry and objects. What maxmemory bounds. */
   memory(): number {
     let bytes = this.objectBytes;
-    for (let i = 0; i < DATABASES; i++) bytes += this.keyspaces[i]!.bytes;
+    for (let i = 0; i < this.keyspaces.length; i++) bytes += this.keyspaces[i]!.bytes;
     return bytes;
   }
 
