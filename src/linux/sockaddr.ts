@@ -2,9 +2,10 @@
  * Socket addresses as the kernel takes them (sockaddr_in, sockaddr_in6, sockaddr_un) to and from {@link Address} objects.
  * For set-up code; it may look an interface's name up, and touches nothing else but the bytes it is given.
  */
-import { IsthmusError, systemError } from '../errors.ts';
+
 import { type Address, parseIp } from '../address/ip.ts';
 import { decodeSockaddr, encodeSockaddr } from '../address/sockaddr.ts';
+import { IsthmusError, systemError } from '../errors.ts';
 import { libcFunction } from './libc.ts';
 import { reserveScratch, writeCString } from './scratch.ts';
 

@@ -2,8 +2,9 @@
  * Sockets of the kernel: set-up calls that throw system errors, and hot calls that give −errno and allocate nothing.
  * Addresses of memory are plain numbers; a descriptor is a plain number that the caller owns and closes.
  */
-import { systemError } from '../errors.ts';
+
 import type { Address } from '../address/ip.ts';
+import { systemError } from '../errors.ts';
 import { libcFunction, orErrno, orThrow } from './libc.ts';
 import { reserveScratch, scratchAddress, scratchI32, scratchU8 } from './scratch.ts';
 import { addressText, readSockaddr, SOCKADDR_MAX_BYTES, writeSockaddr } from './sockaddr.ts';

@@ -2,8 +2,9 @@
  * The buffer heap: fixed size classes cut from one region, handed out by reference count, never grown.
  * Pure: it may touch only the region it was given; a transmit in flight is a holder like any other (Demikernel 5.3).
  */
-import { ERRNO, IsthmusError, systemError } from '../errors.ts';
+
 import { decodeSockaddr, encodeSockaddr, type IpAddress, SOCKADDR_BYTES } from '../address/sockaddr.ts';
+import { ERRNO, IsthmusError, systemError } from '../errors.ts';
 import type { Region } from './region.ts';
 
 export interface SizeClass {

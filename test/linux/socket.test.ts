@@ -5,12 +5,12 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, it } from 'node:test';
+import type { Address } from '../../src/address/ip.ts';
 import { close } from '../../src/linux/libc.ts';
 import { mapArena } from '../../src/linux/memory.ts';
 import { MessageBatch } from '../../src/linux/message.ts';
 import { AF_INET, AF_INET6, AF_UNIX, interfaceIndex, readSockaddr, writeSockaddr } from '../../src/linux/sockaddr.ts';
 import * as sys from '../../src/linux/socket.ts';
-import type { Address } from '../../src/address/ip.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'isthmus-'));
 const arena = mapArena(1 << 16);
