@@ -9,7 +9,7 @@
  */
 
 import type { IpAddress } from '../address/sockaddr.ts';
-import { ERRNO, systemError } from '../errors.ts';
+import { ERRNO } from '../errors.ts';
 import {
   type Address,
   type Datapath,
@@ -23,11 +23,10 @@ import { Opcode, type Operation } from '../kernel/operation.ts';
 import { createEventfd } from '../linux/eventfd.ts';
 import { close } from '../linux/libc.ts';
 import { type MappedMemory, mapArena } from '../linux/memory.ts';
-import { addressText, SOCKADDR_MAX_BYTES, writeSockaddr } from '../linux/sockaddr.ts';
+import { addressText } from '../linux/sockaddr.ts';
 import * as linux from '../linux/socket.ts';
 import { Ring } from '../linux/uring.ts';
-import { CQE_BUFFER_SHIFT, CqeFlag, Op, Setup, SqeFlag } from '../linux/uring-abi.ts';
-import { prepCancelUserData, prepConnect } from '../linux/uring-prep.ts';
+import { CQE_BUFFER_SHIFT, CqeFlag, Op, Setup } from '../linux/uring-abi.ts';
 import { SETUP_STEPS } from '../linux/uring-setup.ts';
 import { watchEventfd } from '../linux/watch.ts';
 import type { Heap, HeapBuffer, Sga } from '../ring/heap.ts';
@@ -35,21 +34,20 @@ import { mapHeap } from './heap.ts';
 import { getSocketOption, setSocketOption } from './socket-options.ts';
 import { Outbox } from './sockets/outbox.ts';
 import { Acceptor } from './uring/accept.ts';
+import { Batch, batchBytes } from './uring/batch.ts';
 import { Closer, unlinkSocket } from './uring/closing.ts';
+import { Connector, connectBytes } from './uring/connect.ts';
 import { Descriptors } from './uring/descriptors.ts';
 import { URING_SIZE_CLASSES, type UringOptions } from './uring/options.ts';
-import { Receiver } from './uring/receive.ts';
-import { Sender, senderBytes } from './uring/send.ts';
-import { Flight, KIND_MASK, Kind, Phase, SLOT_SHIFT, SocketTable, type UringSocket } from './uring/socket.ts';
+import { RECEIVER_BYTES, Receiver } from './uring/receive.ts';
+import { Sender } from './uring/send.ts';
+import { KIND_MASK, Kind, Phase, SLOT_SHIFT, SocketTable, type UringSocket } from './uring/socket.ts';
 
 /** Microseconds until receives are tried again that found no buffer, if nothing else happens before. */
 const STARVED_US = 5000;
 /** Milliseconds that the end of the datapath waits for what is in flight. */
 const DISPOSE_MS = 1000;
 const MAX_CONNECTIONS = 65536;
-const CONTROL_BYTES = 4096;
-/** Offset of an all-zero address in the control memory; the msghdr of datagram receives is at 0. */
-const NOWHERE = 128;
 /** On x86 the kernel's flag says all: its store cannot be seen after its look at ours (see arm). */
 const STRONG_ORDER = process.arch === 'x64';
 const fence = new Int32Array(1);
@@ -64,10 +62,9 @@ export class UringDatapath implements Datapath {
   readonly #receiver: Receiver;
   readonly #sender: Sender;
   readonly #acceptor: Acceptor;
+  readonly #connector: Connector;
   readonly #closer: Closer;
   readonly #descriptors: Descriptors;
-  /** Offset in the control memory of one address per submission entry, for connects. */
-  readonly #addresses: number;
   /** The kernel tells in memory whether it has work: an idle turn then costs no call. */
   readonly #flagged: boolean;
   #armed = false;
@@ -93,11 +90,12 @@ export class UringDatapath implements Datapath {
       const fixed = (options.fixedFiles ?? true) && ring.probe().supports(Op.FIXED_FD_INSTALL);
       this.#table = new SocketTable(fixed ? registerFiles(ring, options.maxConnections) : 0);
       heap = mapHeap({ ...options.heap, sizeClasses: options.heap?.sizeClasses ?? URING_SIZE_CLASSES });
-      this.#addresses = CONTROL_BYTES + senderBytes(ring.entries);
-      control = mapArena(this.#addresses + ring.entries * SOCKADDR_MAX_BYTES);
+      const connects = RECEIVER_BYTES + batchBytes(ring.entries);
+      control = mapArena(connects + connectBytes(ring.entries));
       this.#receiver = new Receiver(ring, heap, control, options);
-      const limit = options.sendLimit ?? 1 << 20;
-      this.#sender = new Sender(ring, heap, this.#outbox, control, CONTROL_BYTES, limit);
+      const batch = new Batch(ring, heap, this.#outbox, control, RECEIVER_BYTES);
+      this.#sender = new Sender(heap, this.#outbox, batch, options.sendLimit ?? 1 << 20);
+      this.#connector = new Connector(ring, this.#receiver, this.#sender, control, connects);
       this.#acceptor = new Acceptor(ring, this.#table, fixed, (socket) => this.#closer.abort(socket));
     } catch (error) {
       ring.close();
@@ -115,12 +113,12 @@ export class UringDatapath implements Datapath {
       outbox: this.#outbox,
       receiver: this.#receiver,
       acceptor: this.#acceptor,
+      connector: this.#connector,
       descriptors: this.#descriptors,
-      nowhereHigh: control.addressHigh,
-      nowhereLow: NOWHERE,
       wake: () => this.#onReadable?.(),
     });
     this.#sender.onSent = (socket) => this.#closer.advance(socket);
+    this.#sender.onBlocked = (socket) => this.#closer.limitSending(socket);
     this.#sender.onShut = (socket) => this.#shutdown(socket);
     this.#receiver.onFailed = (socket) => {
       if (socket.flying === 0) this.#sender.broken(socket, socket.failed);
@@ -158,6 +156,7 @@ export class UringDatapath implements Datapath {
     linux.listen(socket.file, backlog, socket.about);
     socket.phase = Phase.LISTENING;
     socket.listener = true;
+    socket.backlog = backlog;
   }
 
   accept(qd: number, op: Operation<number>): void {
@@ -165,35 +164,7 @@ export class UringDatapath implements Datapath {
   }
 
   connect(qd: number, address: Address, op: Operation<void>): void {
-    const socket = this.#table.of(qd, 'connect');
-    socket.about = addressText(address);
-    const stream = socket.type === SocketType.STREAM;
-    if (stream && socket.phase !== Phase.CREATED) {
-      op.failErrno(socket.phase === Phase.CONNECTING ? ERRNO.EALREADY : ERRNO.EISCONN, 'connect', socket.about);
-      return;
-    }
-    try {
-      if (stream && socket.family !== Family.UNIX) this.#connectTcp(socket, address, op);
-      else {
-        const result = linux.connect(socket.file, address);
-        if (result < 0) throw systemError(result, 'connect', socket.about);
-        socket.phase = Phase.OPEN;
-        op.complete(undefined);
-      }
-    } catch (error) {
-      op.fail(error as Error);
-    }
-  }
-
-  #connectTcp(socket: UringSocket, address: Address, op: Operation<void>): void {
-    const ring = this.#ring;
-    const at = this.#addresses + (ring.tail & ring.sqMask) * SOCKADDR_MAX_BYTES;
-    const length = writeSockaddr(address, this.#control.u8, at, 'connect');
-    const data = (socket.slot << SLOT_SHIFT) | Kind.CONNECT;
-    prepConnect(ring, socket.file, 0, this.#control.addressHigh, at, length, data, socket.generation);
-    socket.phase = Phase.CONNECTING;
-    socket.connecting = op;
-    socket.connectFlight = Flight.ARMED;
+    this.#connector.connect(this.#table.of(qd, 'connect'), address, op);
   }
 
   getsockname(qd: number): Address {
@@ -257,14 +228,8 @@ export class UringDatapath implements Datapath {
   withdraw(qd: number, op: Operation<unknown>): void {
     const socket = this.#table.of(qd, 'withdraw');
     if (op.opcode === Opcode.PUSH) this.#sender.withdraw(socket, op);
-    else if (op.opcode !== Opcode.CONNECT) socket.waiting.remove(op);
-    else if (socket.connecting === op) {
-      socket.connecting = null;
-      socket.connectFlight = Flight.CANCELLING;
-      const target = (socket.slot << SLOT_SHIFT) | Kind.CONNECT;
-      prepCancelUserData(this.#ring, target, socket.generation, SqeFlag.CQE_SKIP, Kind.NONE, 0);
-      this.#notConnected(socket, ERRNO.ECANCELED);
-    }
+    else if (op.opcode === Opcode.CONNECT) this.#connector.withdraw(socket, op);
+    else socket.waiting.remove(op);
   }
 
   close(qd: number, abort: boolean): void {
@@ -326,7 +291,7 @@ export class UringDatapath implements Datapath {
     if (kind === Kind.SEND) this.#sender.sent(socket, result);
     else if (kind === Kind.ACCEPT) this.#acceptor.onAccept(socket, result, words[k + 3]!);
     else if (kind === Kind.BACKLOG) this.#acceptor.onBacklog(socket, result);
-    else if (kind === Kind.CONNECT) this.#connected(socket, result);
+    else if (kind === Kind.CONNECT) this.#connector.onConnect(socket, result);
     else this.#closer.onDiscard(socket, result);
     if (socket.phase === Phase.CLOSING) this.#closer.advance(socket);
   }
@@ -336,37 +301,10 @@ export class UringDatapath implements Datapath {
     if ((flags & CqeFlag.BUFFER) !== 0) this.#receiver.reclaim(kind, flags >>> CQE_BUFFER_SHIFT);
   }
 
-  #connected(socket: UringSocket, result: number): void {
-    const op = socket.connecting;
-    socket.connectFlight = Flight.NONE;
-    socket.connecting = null;
-    if (op === null) {
-      // Withdrawn, but it may have succeeded: nobody must find the connection open.
-      if (result === 0 && socket.phase === Phase.CREATED) {
-        linux.connectTo(socket.file, this.#control.address + NOWHERE, 16);
-      }
-    } else if (result < 0) {
-      this.#notConnected(socket, -result);
-      op.failErrno(result, 'connect', socket.about);
-    } else {
-      socket.phase = Phase.OPEN;
-      op.complete(undefined);
-      if (socket.outHead >= 0) this.#sender.mark(socket);
-      if (socket.waiting.head !== null) this.#receiver.arm(socket);
-    }
-  }
-
-  /** The queue can only be closed now; whoever waits on it learns it. */
-  #notConnected(socket: UringSocket, errno: number): void {
-    socket.phase = Phase.CREATED;
-    socket.failed = errno;
-    this.#receiver.end(socket);
-    this.#sender.broken(socket, errno);
-  }
-
   submit(waitUs: number): void {
     const ring = this.#ring;
     const sender = this.#sender;
+    if (ring.closed) return;
     this.#receiver.replenish();
     let wait = ring.available > 0 ? 0 : waitUs;
     if (this.#receiver.starving && (wait < 0 || wait > STARVED_US)) wait = STARVED_US;
@@ -413,6 +351,7 @@ export class UringDatapath implements Datapath {
   arm(): boolean {
     const ring = this.#ring;
     const settled = this.#sender.settled;
+    if (ring.closed) return true;
     if (ring.pending > 0 || this.#sender.waiting) this.submit(0);
     if (ring.available > 0 || this.#sender.settled !== settled) return false;
     this.#armed = true;
@@ -451,6 +390,7 @@ export class UringDatapath implements Datapath {
     ring.submit(0);
     this.#receiver.close();
     ring.close();
+    ring.head = ring.words[ring.cqTail]!; // nothing has arrived, and nothing ever will
     this.#control.close();
     this.heap.region.close();
   }

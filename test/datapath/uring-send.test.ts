@@ -7,7 +7,8 @@ import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import { decodeSockaddr } from '../../src/address/sockaddr.ts';
 import { Outbox } from '../../src/datapath/sockets/outbox.ts';
-import { Sender, senderBytes } from '../../src/datapath/uring/send.ts';
+import { Batch, batchBytes } from '../../src/datapath/uring/batch.ts';
+import { Sender } from '../../src/datapath/uring/send.ts';
 import { KIND_MASK, Kind, Phase, SLOT_SHIFT, UringSocket } from '../../src/datapath/uring/socket.ts';
 import { ERRNO } from '../../src/errors.ts';
 import { SocketType } from '../../src/kernel/datapath.ts';
@@ -77,7 +78,7 @@ class World {
   readonly region = localRegion(1 << 20);
   readonly heap = new Heap(this.region, { checked: true, sizeClasses: [{ bytes: 256, count: 1024 }] });
   readonly outbox = new Outbox();
-  readonly control = mapArena(senderBytes(ENTRIES));
+  readonly control = mapArena(batchBytes(ENTRIES));
   readonly sender: Sender;
   readonly table = new OperationTable({ asleep: false } as Kernel, new Scheduler());
   readonly sockets: UringSocket[] = [];
@@ -91,7 +92,8 @@ class World {
   counter = 0;
 
   constructor() {
-    this.sender = new Sender(this.ring as unknown as Ring, this.heap, this.outbox, this.control, 0, LIMIT);
+    const batch = new Batch(this.ring as unknown as Ring, this.heap, this.outbox, this.control, 0);
+    this.sender = new Sender(this.heap, this.outbox, batch, LIMIT);
     this.sender.onBroken = (socket) => this.broken.push(socket.slot);
     this.outbox.withNames();
     for (let slot = 0; slot < SOCKETS; slot++) {

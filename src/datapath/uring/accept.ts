@@ -18,8 +18,10 @@ import { Flight, Kind, Phase, SLOT_SHIFT, type SocketTable, type UringSocket } f
 const SOCK_CLOEXEC = 0o2000000;
 /** Most connections accepted ahead of the program, per listener. */
 const AHEAD = 128;
-/** Free places below which connections are accepted one by one. */
-const MARGIN = 1024;
+/** Free places below which connections are accepted one by one: a whole backlog may come at once. */
+function margin(listener: UringSocket): number {
+  return Math.max(1024, 2 * listener.backlog);
+}
 
 /** accept gives these for a connection that died in the backlog; the next one may be well (accept(2)). */
 const STILLBORN: ReadonlySet<number> = new Set([
@@ -76,12 +78,12 @@ export class Acceptor {
     listener.receiving = Flight.ARMED;
     listener.alone = false;
     const data = listener.slot << SLOT_SHIFT;
-    const free = this.#fixed ? this.#free() : MARGIN + 1;
+    const free = this.#fixed ? this.#free() : Number.MAX_SAFE_INTEGER;
     if (free <= 0) {
       prepPollAdd(this.#ring, listener.file, 0, EPOLLIN, data | Kind.BACKLOG, listener.generation);
       return;
     }
-    const many = free > MARGIN;
+    const many = free > margin(listener);
     if (!many) {
       listener.alone = true;
       this.#single++;
@@ -144,7 +146,7 @@ export class Acceptor {
     }
     listener.accepted.push(socket);
     this.#handOut(listener);
-    if (listener.accepted.length >= AHEAD || (!listener.alone && this.#fixed && this.#free() <= MARGIN)) {
+    if (listener.accepted.length >= AHEAD || (!listener.alone && this.#fixed && this.#free() <= margin(listener))) {
       this.cancel(listener);
     }
   }

@@ -10,9 +10,10 @@ import { close } from '../../linux/libc.ts';
 import * as linux from '../../linux/socket.ts';
 import type { Ring } from '../../linux/uring.ts';
 import { SqeFlag } from '../../linux/uring-abi.ts';
-import { prepCancelUserData, prepCloseSlot, prepConnect, prepRecv } from '../../linux/uring-prep.ts';
+import { prepCancelUserData, prepCloseSlot, prepRecv } from '../../linux/uring-prep.ts';
 import type { Outbox } from '../sockets/outbox.ts';
 import type { Acceptor } from './accept.ts';
+import type { Connector } from './connect.ts';
 import type { Descriptors } from './descriptors.ts';
 import type { Receiver } from './receive.ts';
 import { Flight, Kind, Phase, SLOT_SHIFT, type SocketTable, type UringSocket } from './socket.ts';
@@ -31,10 +32,8 @@ export interface CloserParts {
   readonly outbox: Outbox;
   readonly receiver: Receiver;
   readonly acceptor: Acceptor;
+  readonly connector: Connector;
   readonly descriptors: Descriptors;
-  /** Sixteen zero bytes in mapped memory: an address of family AF_UNSPEC. */
-  readonly nowhereHigh: number;
-  readonly nowhereLow: number;
   /** Something was queued outside a turn: see that one comes. */
   readonly wake: () => void;
 }
@@ -63,11 +62,11 @@ export class Closer {
     if (socket.phase !== Phase.OPEN || !isTcp(socket)) socket.ended = true; // nothing to linger for
     this.#begin(socket);
     if (socket.outHead < 0) this.advance(socket);
-    else if (socket.blocked) this.#limitSending(socket);
+    else if (socket.blocked) this.limitSending(socket);
   }
 
   /** The kernel itself gives up on a peer that never reads: no timer of ours per connection. */
-  #limitSending(socket: UringSocket): void {
+  limitSending(socket: UringSocket): void {
     if (!isTcp(socket)) return;
     const ms = socket.linger > 0 ? socket.linger * 1000 : SEND_TIMEOUT_MS;
     this.#try(socket, (fd) => linux.setsockopt(fd, linux.IPPROTO_TCP, linux.TCP_USER_TIMEOUT, ms));
@@ -75,13 +74,11 @@ export class Closer {
 
   /** Unsent bytes are dropped; a connection is reset, so that the peer cannot take a part for the whole. */
   abort(socket: UringSocket): void {
-    const { ring, receiver, nowhereHigh, nowhereLow } = this.#parts;
+    const { receiver, connector } = this.#parts;
     receiver.drop(socket);
     if (isTcp(socket) && socket.phase >= Phase.OPEN) {
-      // Without a descriptor to set SO_LINGER on: connecting to nowhere disconnects with a reset (connect(2)).
-      if (!socket.fixed) linux.setLinger(socket.file, 0);
-      else
-        prepConnect(ring, socket.file, socket.fileFlag | SqeFlag.CQE_SKIP, nowhereHigh, nowhereLow, 16, Kind.NONE, 0);
+      if (socket.fixed) connector.reset(socket);
+      else linux.setLinger(socket.file, 0);
     }
     this.#lingering.delete(socket);
     this.#begin(socket);
@@ -97,7 +94,7 @@ export class Closer {
 
   /** One thing less is in flight, or nothing is left to send: goes on with the closing as far as it can. */
   advance(socket: UringSocket): void {
-    const { ring, receiver, acceptor, outbox } = this.#parts;
+    const { ring, receiver, acceptor, connector, outbox } = this.#parts;
     if (socket.phase !== Phase.CLOSING) return;
     if (socket.aborted && socket.flying === 0) outbox.dropAll(socket);
     if (socket.outHead >= 0) {
@@ -111,10 +108,7 @@ export class Closer {
       if (socket.listener) acceptor.cancel(socket);
       else receiver.cancel(socket);
     }
-    if (socket.connectFlight === Flight.ARMED) {
-      socket.connectFlight = Flight.CANCELLING;
-      this.#cancel(socket, Kind.CONNECT);
-    }
+    connector.cancel(socket);
     if (socket.discarding === Flight.ARMED) {
       socket.discarding = Flight.CANCELLING;
       this.#cancel(socket, Kind.DISCARD);

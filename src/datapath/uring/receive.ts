@@ -23,6 +23,8 @@ import { Flight, Kind, Phase, SLOT_SHIFT, type UringSocket } from './socket.ts';
 
 /** Received bytes that are worth copying out of a large buffer while buffers are scarce. */
 const SMALL = 1024;
+/** Bytes of mapped memory for the msghdr of datagram receives, at its start. */
+export const RECEIVER_BYTES = 64;
 const PAYLOAD = DATAGRAM_HEADER_BYTES + DATAGRAM_NAME_BYTES;
 
 export interface ReceiverOptions {
@@ -159,7 +161,7 @@ export class Receiver {
       const pool = kind === Kind.RECEIVE ? this.#streams : this.#reserve!;
       this.#received(socket, pool, flags >>> CQE_BUFFER_SHIFT, result);
     }
-    socket.unread = (flags & CqeFlag.SOCK_NONEMPTY) !== 0;
+    if (socket.phase === Phase.OPEN) socket.unread = (flags & CqeFlag.SOCK_NONEMPTY) !== 0;
     if (result <= 0) this.#notReceived(socket, result);
     else if (ended && socket.waiting.head !== null && socket.phase === Phase.OPEN) this.arm(socket);
     return ended;
@@ -168,6 +170,7 @@ export class Receiver {
   #received(socket: UringSocket, pool: Pool, id: number, length: number): void {
     if (length <= 0 || socket.phase !== Phase.OPEN) {
       pool.putBack(id);
+      socket.unread = true; // the peer is still sending, see Closer
       return;
     }
     const op = socket.waiting.head;

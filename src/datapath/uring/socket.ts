@@ -107,6 +107,7 @@ export class UringSocket {
   /** Path to remove when the listener closes. */
   path: string | null = null;
   listener = false;
+  backlog = 0;
   /** Of a listener: the accept in flight takes one connection only. */
   alone = false;
   /** Connections accepted ahead. */

@@ -1,0 +1,128 @@
+/**
+ * Connecting for the io_uring datapath: TCP by an entry of the ring, everything else by a call that does not wait.
+ * It writes connects into the ring, and completes and fails them.
+ */
+import { ERRNO, systemError } from '../../errors.ts';
+import { type Address, Family, SocketType } from '../../kernel/datapath.ts';
+import type { Operation } from '../../kernel/operation.ts';
+import type { MappedMemory } from '../../linux/memory.ts';
+import { addressText, SOCKADDR_MAX_BYTES, writeSockaddr } from '../../linux/sockaddr.ts';
+import * as linux from '../../linux/socket.ts';
+import type { Ring } from '../../linux/uring.ts';
+import { SqeFlag } from '../../linux/uring-abi.ts';
+import { prepCancelUserData, prepConnect } from '../../linux/uring-prep.ts';
+import type { Receiver } from './receive.ts';
+import type { Sender } from './send.ts';
+import { Flight, Kind, Phase, SLOT_SHIFT, type UringSocket } from './socket.ts';
+
+/** Bytes of an address of family AF_UNSPEC: all zero. */
+const NOWHERE_BYTES = 16;
+
+/** Bytes of mapped memory for the addresses of `entries` submissions. */
+export function connectBytes(entries: number): number {
+  return (entries + 1) * SOCKADDR_MAX_BYTES;
+}
+
+export class Connector {
+  readonly #ring: Ring;
+  readonly #receiver: Receiver;
+  readonly #sender: Sender;
+  readonly #memory: MappedMemory;
+  /** One address per submission entry: the kernel has copied it when it has taken the entry. */
+  readonly #addresses: number;
+  readonly #nowhere: number;
+
+  /** @param memory {@link connectBytes} of it from `offset` on, zero-filled */
+  constructor(ring: Ring, receiver: Receiver, sender: Sender, memory: MappedMemory, offset: number) {
+    this.#ring = ring;
+    this.#receiver = receiver;
+    this.#sender = sender;
+    this.#memory = memory;
+    this.#nowhere = offset;
+    this.#addresses = offset + SOCKADDR_MAX_BYTES;
+  }
+
+  connect(socket: UringSocket, address: Address, op: Operation<void>): void {
+    socket.about = addressText(address);
+    const stream = socket.type === SocketType.STREAM;
+    if (stream && socket.phase !== Phase.CREATED) {
+      op.failErrno(socket.phase === Phase.CONNECTING ? ERRNO.EALREADY : ERRNO.EISCONN, 'connect', socket.about);
+      return;
+    }
+    try {
+      if (stream && socket.family !== Family.UNIX) this.#begin(socket, address, op);
+      else {
+        const result = linux.connect(socket.file, address);
+        if (result < 0) throw systemError(result, 'connect', socket.about);
+        socket.phase = Phase.OPEN;
+        op.complete(undefined);
+      }
+    } catch (error) {
+      op.fail(error as Error);
+    }
+  }
+
+  #begin(socket: UringSocket, address: Address, op: Operation<void>): void {
+    const ring = this.#ring;
+    const at = this.#addresses + (ring.tail & ring.sqMask) * SOCKADDR_MAX_BYTES;
+    const length = writeSockaddr(address, this.#memory.u8, at, 'connect');
+    const data = (socket.slot << SLOT_SHIFT) | Kind.CONNECT;
+    prepConnect(ring, socket.file, 0, this.#memory.addressHigh, at, length, data, socket.generation);
+    socket.phase = Phase.CONNECTING;
+    socket.connecting = op;
+    socket.connectFlight = Flight.ARMED;
+  }
+
+  withdraw(socket: UringSocket, op: Operation<unknown>): void {
+    if (socket.connecting !== op) return;
+    socket.connecting = null;
+    this.cancel(socket);
+    this.#failed(socket, ERRNO.ECANCELED);
+  }
+
+  /** Ends the connect in flight; its completion is still to come. */
+  cancel(socket: UringSocket): void {
+    if (socket.connectFlight !== Flight.ARMED) return;
+    socket.connectFlight = Flight.CANCELLING;
+    const target = (socket.slot << SLOT_SHIFT) | Kind.CONNECT;
+    prepCancelUserData(this.#ring, target, socket.generation, SqeFlag.CQE_SKIP, Kind.NONE, 0);
+  }
+
+  onConnect(socket: UringSocket, result: number): void {
+    const op = socket.connecting;
+    socket.connectFlight = Flight.NONE;
+    socket.connecting = null;
+    if (op === null) {
+      // Withdrawn, but it may have succeeded: nobody must find the connection open.
+      if (result === 0 && socket.phase === Phase.CREATED) {
+        linux.connectTo(socket.file, this.#memory.address + this.#nowhere, NOWHERE_BYTES);
+      }
+    } else if (result < 0) {
+      this.#failed(socket, -result);
+      op.failErrno(result, 'connect', socket.about);
+    } else {
+      socket.phase = Phase.OPEN;
+      op.complete(undefined);
+      if (socket.outHead >= 0) this.#sender.mark(socket);
+      if (socket.waiting.head !== null) this.#receiver.arm(socket);
+    }
+  }
+
+  /** The queue can only be closed now; whoever waits on it learns it. */
+  #failed(socket: UringSocket, errno: number): void {
+    socket.phase = Phase.CREATED;
+    socket.failed = errno;
+    this.#receiver.end(socket);
+    this.#sender.broken(socket, errno);
+  }
+
+  /**
+   * Resets a connection of the ring's file table, which has no descriptor to set SO_LINGER on: connecting to nowhere
+   * disconnects with a reset (connect(2)).
+   */
+  reset(socket: UringSocket): void {
+    const { addressHigh } = this.#memory;
+    const flags = socket.fileFlag | SqeFlag.CQE_SKIP;
+    prepConnect(this.#ring, socket.file, flags, addressHigh, this.#nowhere, NOWHERE_BYTES, Kind.NONE, 0);
+  }
+}
