@@ -41,6 +41,7 @@ import { Descriptors } from './uring/descriptors.ts';
 import { URING_SIZE_CLASSES, type UringOptions } from './uring/options.ts';
 import { RECEIVER_BYTES, Receiver } from './uring/receive.ts';
 import { Sender } from './uring/send.ts';
+import { SILENCE_MS } from './uring/silence.ts';
 import { KIND_MASK, Kind, Phase, SLOT_SHIFT, SocketTable, type UringSocket } from './uring/socket.ts';
 
 /** Microseconds until receives are tried again that found no buffer, if nothing else happens before. */
@@ -68,6 +69,7 @@ export class UringDatapath implements Datapath {
   /** The kernel tells in memory whether it has work: an idle turn then costs no call. */
   readonly #flagged: boolean;
   #armed = false;
+  #now: () => number = () => performance.now();
   #onReadable: (() => void) | null = null;
   #retry: ReturnType<typeof setTimeout> | null = null;
 
@@ -126,6 +128,7 @@ export class UringDatapath implements Datapath {
   }
 
   attach(host: DatapathHost): void {
+    this.#now = host.now;
     this.#acceptor.host = host;
   }
 
@@ -308,6 +311,10 @@ export class UringDatapath implements Datapath {
     this.#receiver.replenish();
     let wait = ring.available > 0 ? 0 : waitUs;
     if (this.#receiver.starving && (wait < 0 || wait > STARVED_US)) wait = STARVED_US;
+    if (wait !== 0 && this.#receiver.silence.pending) {
+      const due = this.#receiver.silence.look(this.#now());
+      if (wait < 0 || wait > due) wait = due;
+    }
     do {
       if (sender.waiting && sender.transmit()) wait = 0;
       if (wait !== 0) ring.submitAndWait(1, wait);
@@ -352,6 +359,7 @@ export class UringDatapath implements Datapath {
     const ring = this.#ring;
     const settled = this.#sender.settled;
     if (ring.closed) return true;
+    if (this.#receiver.silence.pending) this.#receiver.silence.look(this.#now());
     if (ring.pending > 0 || this.#sender.waiting) this.submit(0);
     if (ring.available > 0 || this.#sender.settled !== settled) return false;
     this.#armed = true;
@@ -362,11 +370,14 @@ export class UringDatapath implements Datapath {
       this.#disarm();
       return false;
     }
-    if (this.#receiver.starving && this.#retry === null) {
-      this.#retry = setTimeout(() => {
-        this.#retry = null;
-        this.#onReadable?.();
-      }, STARVED_US / 1000);
+    if (this.#retry === null && (this.#receiver.starving || this.#receiver.silence.pending)) {
+      this.#retry = setTimeout(
+        () => {
+          this.#retry = null;
+          this.#onReadable?.();
+        },
+        this.#receiver.starving ? STARVED_US / 1000 : SILENCE_MS,
+      );
     }
     return true;
   }

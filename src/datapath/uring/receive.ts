@@ -19,6 +19,7 @@ import { prepCancelUserData, prepRecvmsgMultishot } from '../../linux/uring-prep
 import type { Heap, HeapBuffer } from '../../ring/heap.ts';
 import { DATAGRAM_HEADER_BYTES, DATAGRAM_NAME_BYTES, datagramShape, type PoolShape, streamShape } from './options.ts';
 import { Pool } from './pool.ts';
+import { Silence } from './silence.ts';
 import { Flight, Kind, Phase, SLOT_SHIFT, type UringSocket } from './socket.ts';
 
 /** Received bytes that are worth copying out of a large buffer while buffers are scarce. */
@@ -40,6 +41,8 @@ export class Receiver {
   starvations = 0;
   /** A stream has failed; `failed` says why. */
   onFailed: (socket: UringSocket) => void = () => {};
+  /** Who may have been reset without a word. */
+  readonly silence = new Silence((socket) => this.cancel(socket));
   readonly #ring: Ring;
   readonly #heap: Heap;
   readonly #streams: Pool;
@@ -162,6 +165,8 @@ export class Receiver {
       this.#received(socket, pool, flags >>> CQE_BUFFER_SHIFT, result);
     }
     if (socket.phase === Phase.OPEN) socket.unread = (flags & CqeFlag.SOCK_NONEMPTY) !== 0;
+    socket.heard = true;
+    if (!socket.suspected) this.silence.suspect(socket);
     if (result <= 0) this.#notReceived(socket, result);
     else if (ended && socket.waiting.head !== null && socket.phase === Phase.OPEN) this.arm(socket);
     return ended;

@@ -65,6 +65,9 @@ export class UringSocket {
   starved = false;
   /** The last receive left bytes in the kernel. */
   unread = false;
+  /** Bytes came since the last round of {@link Silence}; it has the socket on its list. */
+  heard = false;
+  suspected = false;
   /** Has received, so that what the peer sends does not lie unread in the kernel. */
   received = false;
   /** The end of the stream (or its failure) has been received. */
@@ -128,6 +131,7 @@ export class UringSocket {
     this.phase = phase;
     this.receiving = Flight.NONE;
     this.unread = false;
+    this.heard = false;
     this.received = false;
     this.ended = false;
     this.begun = false;
