@@ -1,0 +1,260 @@
+/**
+ * Builds segments: the header with its options and checksum, and the payload behind it, beside it or around it.
+ * It touches the heap, the connection's marks of what it has told the peer, and the output handed in.
+ */
+import type { HeapBuffer } from '../../ring/heap.ts';
+import { type Flow, HEADROOM } from '../flow.ts';
+import { checksum, fold, wordSum } from '../wire/checksum.ts';
+import {
+  Flag,
+  putMss,
+  putSack,
+  putSackPermitted,
+  putTcpHeader,
+  putTimestamps,
+  putWindowScale,
+  TCP_HEADER_BYTES,
+  TCP_PROTOCOL,
+} from '../wire/tcp.ts';
+import type { Connection } from './connection.ts';
+import { TcpState } from './constants.ts';
+import { offerWindow } from './receive.ts';
+import type { Tcp } from './tcp.ts';
+
+/** Payloads up to this size are copied behind the header: cheaper than a second piece, and the packet stays small. */
+const COPY_BELOW = 128;
+const TIMESTAMP_BYTES = 12;
+
+/** Sum of the pseudo header but for the length, folded (RFC 9293 3.1, RFC 8200 8.1). */
+export function pseudoSum(flow: Flow): number {
+  let sum = wordSum(flow.local3) + wordSum(flow.remote3) + TCP_PROTOCOL;
+  if (flow.family === 6) {
+    sum += wordSum(flow.local0) + wordSum(flow.local1) + wordSum(flow.local2);
+    sum += wordSum(flow.remote0) + wordSum(flow.remote1) + wordSum(flow.remote2);
+  }
+  return fold(sum);
+}
+
+/** Completes the header at `at`: over the packet's own bytes and the payload beside it, or left to the device. */
+function putChecksum(
+  tcp: Tcp,
+  flow: Flow,
+  packet: HeapBuffer,
+  payload: HeapBuffer | null,
+  payloadOffset: number,
+  payloadLength: number,
+): void {
+  const { memory, offset, length } = packet;
+  let sum = flow.pseudo + length + payloadLength;
+  if (!tcp.config.checksumOffload) {
+    sum += checksum(memory, offset, length);
+    if (payload !== null) sum += checksum(payload.memory, payloadOffset, payloadLength);
+    sum = ~fold(sum);
+  } else sum = fold(sum);
+  memory[offset + 16] = sum >> 8;
+  memory[offset + 17] = sum;
+}
+
+/**
+ * Sends one segment of a connection: `dataLength` bytes of its send queue from `seq` on, and `flags`.
+ * @returns false where no buffer was free; nothing was sent then
+ */
+export function emit(c: Connection, seq: number, dataLength: number, flags: number): boolean {
+  const { tcp } = c;
+  const sackBlocks = sackBlocksToSend(c, dataLength);
+  const optionBytes = (c.tsEnabled ? TIMESTAMP_BYTES : 0) + (sackBlocks === 0 ? 0 : 4 + 8 * sackBlocks);
+  const headerLength = TCP_HEADER_BYTES + optionBytes;
+  let packet: HeapBuffer | null = null;
+  let payload: HeapBuffer | null = null;
+  let payloadOffset = 0;
+  if (dataLength > 0) {
+    const queue = c.sendQueue;
+    const slot = queue.find(seq);
+    const skip = (seq - queue.start(slot)) | 0;
+    const buffer = queue.buffer(slot);
+    payloadOffset = queue.offset(slot) + skip;
+    if (queue.length(slot) - skip >= dataLength) {
+      if (skip === 0 && buffer.references === 1 && payloadOffset - buffer.base >= HEADROOM + headerLength) {
+        packet = buffer;
+        packet.references++;
+      } else if (tcp.config.scatterGather && dataLength > COPY_BELOW) payload = buffer;
+    }
+  }
+  if (packet === null) {
+    const copied = payload === null ? dataLength : 0;
+    packet = tcp.heap.tryAlloc(HEADROOM + headerLength + copied);
+    if (packet === null) {
+      tcp.counters.noBuffer++;
+      return false;
+    }
+    if (copied > 0) copyFromQueue(c, seq, copied, packet, packet.base + HEADROOM + headerLength);
+    packet.offset = packet.base + HEADROOM;
+    packet.length = headerLength + copied;
+  } else {
+    packet.offset = payloadOffset - headerLength;
+    packet.length = headerLength + dataLength;
+  }
+  const { memory, offset } = packet;
+  putTcpHeader(memory, offset, c.flow.localPort, c.flow.remotePort, seq, c.rcvNxt, headerLength, flags, offerWindow(c));
+  if (optionBytes > 0) putOptions(c, memory, offset + TCP_HEADER_BYTES, sackBlocks);
+  const payloadLength = payload === null ? 0 : dataLength;
+  putChecksum(tcp, c.flow, packet, payload, payloadOffset, payloadLength);
+  c.rcvAcked = c.rcvNxt;
+  c.unacked = 0;
+  c.ackNow = false;
+  c.ackDelayed = false;
+  c.lastSentMs = tcp.nowMs;
+  tcp.counters.segmentsOut++;
+  tcp.output.transmit(c.flow, packet, payload, payloadOffset, payloadLength);
+  return true;
+}
+
+function putOptions(c: Connection, memory: Uint8Array, at: number, sackBlocks: number): void {
+  if (c.tsEnabled) {
+    putTimestamps(memory, at, (c.tcp.nowMs + c.tsOffset) | 0, c.tsRecent);
+    at += TIMESTAMP_BYTES;
+  }
+  if (sackBlocks > 0) putSack(memory, at, blocksToSend, sackBlocks);
+}
+
+// The blocks of the segment being built: a duplicate first, then the newest (RFC 2018 section 4, RFC 2883 section 4).
+const blocksToSend = new Int32Array(8);
+
+function sackBlocksToSend(c: Connection, dataLength: number): number {
+  if (!c.dsack && c.sackBlockCount === 0) return 0;
+  let count = 0;
+  if (c.dsack) {
+    blocksToSend[0] = c.dsackStart;
+    blocksToSend[1] = c.dsackEnd;
+    count = 1;
+    c.dsack = false;
+  }
+  const most = Math.min(c.tsEnabled ? 3 : 4, (c.mss - dataLength - 4) >> 3);
+  if (most <= 0) return 0;
+  const blocks = c.sackBlocks;
+  for (let i = 0; blocks !== null && i < c.sackBlockCount && count < most; i++, count++) {
+    blocksToSend[2 * count] = blocks[2 * i]!;
+    blocksToSend[2 * count + 1] = blocks[2 * i + 1]!;
+  }
+  return count;
+}
+
+/** Copies `length` bytes from `seq` on out of the send queue, from as many buffers as they lie in. */
+function copyFromQueue(c: Connection, seq: number, length: number, packet: HeapBuffer, to: number): void {
+  const queue = c.sendQueue;
+  let slot = queue.find(seq);
+  let skip = (seq - queue.start(slot)) | 0;
+  const { memory } = packet;
+  while (length > 0) {
+    const from = queue.offset(slot) + skip;
+    const run = Math.min(queue.length(slot) - skip, length);
+    const source = queue.buffer(slot).memory;
+    // One heap has one memory: then nothing is allocated.
+    if (source === memory) memory.copyWithin(to, from, from + run);
+    else memory.set(source.subarray(from, from + run), to);
+    to += run;
+    length -= run;
+    skip = 0;
+    slot = queue.next(slot);
+  }
+}
+
+/** Sends a SYN or SYN-ACK with the options we offer, or accept (RFC 7323 2.2, 3.2; RFC 2018 section 2). */
+export function emitSyn(c: Connection): boolean {
+  const { tcp, flow } = c;
+  const answer = c.state === TcpState.SYN_RECEIVED;
+  const { config } = tcp;
+  const timestamps = answer ? c.tsEnabled : config.timestamps;
+  const sack = answer ? c.sackEnabled : config.sack;
+  const scale = answer ? c.scaling : config.windowScaling;
+  const packet = tcp.heap.tryAlloc(HEADROOM + TCP_HEADER_BYTES + 40);
+  if (packet === null) {
+    tcp.counters.noBuffer++;
+    return false;
+  }
+  const { memory } = packet;
+  const at = packet.base + HEADROOM;
+  let option = at + TCP_HEADER_BYTES;
+  putMss(memory, option, tcp.announcedMss(flow));
+  option += 4;
+  if (sack) {
+    putSackPermitted(memory, option);
+    option += 4;
+  }
+  if (timestamps) {
+    putTimestamps(memory, option, (tcp.nowMs + c.tsOffset) | 0, answer ? c.tsRecent : 0);
+    option += TIMESTAMP_BYTES;
+  }
+  if (scale) {
+    putWindowScale(memory, option, c.rcvScale);
+    option += 4;
+  }
+  const window = Math.min(65535, c.receiveBuffer);
+  if (answer && ((c.rcvNxt + window - c.rcvAdv) | 0) > 0) c.rcvAdv = (c.rcvNxt + window) | 0;
+  const flags = answer ? Flag.SYN | Flag.ACK : Flag.SYN;
+  c.lastSentMs = tcp.nowMs;
+  putTcpHeader(memory, at, flow.localPort, flow.remotePort, c.iss, answer ? c.rcvNxt : 0, option - at, flags, window);
+  send(tcp, flow, packet, option - at);
+  return true;
+}
+
+function send(tcp: Tcp, flow: Flow, packet: HeapBuffer, length: number): void {
+  const at = packet.base + HEADROOM;
+  packet.offset = at;
+  packet.length = length;
+  putChecksum(tcp, flow, packet, null, 0, 0);
+  tcp.counters.segmentsOut++;
+  tcp.output.transmit(flow, packet, null, 0, 0);
+}
+
+/** Sends a bare segment for which there need be no connection: a reset, or an acknowledgement in TIME_WAIT's name. */
+export function emitBare(tcp: Tcp, flow: Flow, seq: number, ack: number, flags: number, window: number): void {
+  const packet = tcp.heap.tryAlloc(HEADROOM + TCP_HEADER_BYTES);
+  if (packet === null) {
+    tcp.counters.noBuffer++;
+    return;
+  }
+  const at = packet.base + HEADROOM;
+  putTcpHeader(packet.memory, at, flow.localPort, flow.remotePort, seq, ack, TCP_HEADER_BYTES, flags, window);
+  if ((flags & Flag.RST) !== 0) tcp.counters.resetsOut++;
+  send(tcp, flow, packet, TCP_HEADER_BYTES);
+}
+
+/** Sends a SYN-ACK whose sequence number and timestamp are all that is remembered (RFC 4987 3.6). */
+export function emitCookie(
+  tcp: Tcp,
+  flow: Flow,
+  cookie: number,
+  ack: number,
+  timestamps: boolean,
+  tsVal: number,
+  tsEcr: number,
+  sack: boolean,
+  shift: number,
+): void {
+  const packet = tcp.heap.tryAlloc(HEADROOM + TCP_HEADER_BYTES + 40);
+  if (packet === null) {
+    tcp.counters.noBuffer++;
+    return;
+  }
+  const { memory } = packet;
+  const at = packet.base + HEADROOM;
+  let option = at + TCP_HEADER_BYTES;
+  putMss(memory, option, tcp.announcedMss(flow));
+  option += 4;
+  if (timestamps) {
+    putTimestamps(memory, option, tsVal, tsEcr);
+    option += TIMESTAMP_BYTES;
+    if (sack) {
+      putSackPermitted(memory, option);
+      option += 4;
+    }
+    if (shift >= 0) {
+      putWindowScale(memory, option, shift);
+      option += 4;
+    }
+  }
+  const window = Math.min(65535, tcp.config.receiveBuffer);
+  putTcpHeader(memory, at, flow.localPort, flow.remotePort, cookie, ack, option - at, Flag.SYN | Flag.ACK, window);
+  send(tcp, flow, packet, option - at);
+}

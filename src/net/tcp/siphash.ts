@@ -1,0 +1,128 @@
+/**
+ * SipHash (Aumasson and Bernstein, 2012) on pairs of 32-bit integers, and HalfSipHash for the connection table.
+ * Pure; the message is the 32-bit words in `message`, so that nothing is allocated per hash.
+ */
+
+/** Words to be hashed. Callers fill it from index 0. */
+export const message = new Int32Array(16);
+
+// State of one hash at a time: four 64-bit words as high and low halves.
+let h0 = 0;
+let l0 = 0;
+let h1 = 0;
+let l1 = 0;
+let h2 = 0;
+let l2 = 0;
+let h3 = 0;
+let l3 = 0;
+
+function round(): void {
+  let low = (l0 >>> 0) + (l1 >>> 0);
+  h0 = (h0 + h1 + (low > 0xffffffff ? 1 : 0)) | 0;
+  l0 = low | 0;
+  let h = ((h1 << 13) | (l1 >>> 19)) ^ h0;
+  l1 = ((l1 << 13) | (h1 >>> 19)) ^ l0;
+  h1 = h;
+  h = h0;
+  h0 = l0;
+  l0 = h;
+  low = (l2 >>> 0) + (l3 >>> 0);
+  h2 = (h2 + h3 + (low > 0xffffffff ? 1 : 0)) | 0;
+  l2 = low | 0;
+  h = ((h3 << 16) | (l3 >>> 16)) ^ h2;
+  l3 = ((l3 << 16) | (h3 >>> 16)) ^ l2;
+  h3 = h;
+  low = (l0 >>> 0) + (l3 >>> 0);
+  h0 = (h0 + h3 + (low > 0xffffffff ? 1 : 0)) | 0;
+  l0 = low | 0;
+  h = ((h3 << 21) | (l3 >>> 11)) ^ h0;
+  l3 = ((l3 << 21) | (h3 >>> 11)) ^ l0;
+  h3 = h;
+  low = (l2 >>> 0) + (l1 >>> 0);
+  h2 = (h2 + h1 + (low > 0xffffffff ? 1 : 0)) | 0;
+  l2 = low | 0;
+  h = ((h1 << 17) | (l1 >>> 15)) ^ h2;
+  l1 = ((l1 << 17) | (h1 >>> 15)) ^ l2;
+  h1 = h;
+  h = h2;
+  h2 = l2;
+  l2 = h;
+}
+
+/**
+ * SipHash-2-4 of the first `words` words of {@link message}, each little-endian; gives the low 32 bits, signed.
+ * The high ones are in {@link sipHigh}.
+ * @param key four words: 128 bits
+ */
+export function sipHash(key: Int32Array, words: number): number {
+  const k0 = key[0]!;
+  const k1 = key[1]!;
+  const k2 = key[2]!;
+  const k3 = key[3]!;
+  h0 = k1 ^ 0x736f6d65;
+  l0 = k0 ^ 0x70736575;
+  h1 = k3 ^ 0x646f7261;
+  l1 = k2 ^ 0x6e646f6d;
+  h2 = k1 ^ 0x6c796765;
+  l2 = k0 ^ 0x6e657261;
+  h3 = k3 ^ 0x74656462;
+  l3 = k2 ^ 0x79746573;
+  for (let i = 0; i + 1 < words; i += 2) absorb(message[i + 1]!, message[i]!);
+  const odd = (words & 1) !== 0;
+  absorb(((words * 4) & 0xff) << 24, odd ? message[words - 1]! : 0);
+  l2 ^= 0xff;
+  round();
+  round();
+  round();
+  round();
+  return l0 ^ l1 ^ l2 ^ l3;
+}
+
+/** High 32 bits of the last {@link sipHash}, signed. */
+export function sipHigh(): number {
+  return h0 ^ h1 ^ h2 ^ h3;
+}
+
+function absorb(high: number, low: number): void {
+  h3 ^= high;
+  l3 ^= low;
+  round();
+  round();
+  h0 ^= high;
+  l0 ^= low;
+}
+
+/**
+ * HalfSipHash-1-3 of three words, signed, without the block that says the length, which is always the same: for hash
+ * tables only, so that a peer cannot choose which slot it gets.
+ */
+export function halfSipHash(key0: number, key1: number, a: number, b: number, c: number): number {
+  let v0 = key0;
+  let v1 = key1;
+  let v2 = 0x6c796765 ^ key0;
+  let v3 = 0x74656462 ^ key1 ^ a;
+  for (let i = 0; i < 6; i++) {
+    v0 = (v0 + v1) | 0;
+    v1 = ((v1 << 5) | (v1 >>> 27)) ^ v0;
+    v0 = (v0 << 16) | (v0 >>> 16);
+    v2 = (v2 + v3) | 0;
+    v3 = ((v3 << 8) | (v3 >>> 24)) ^ v2;
+    v0 = (v0 + v3) | 0;
+    v3 = ((v3 << 7) | (v3 >>> 25)) ^ v0;
+    v2 = (v2 + v1) | 0;
+    v1 = ((v1 << 13) | (v1 >>> 19)) ^ v2;
+    v2 = (v2 << 16) | (v2 >>> 16);
+    // After each of the first three rounds a word has been taken in and the next one comes.
+    if (i === 0) {
+      v0 ^= a;
+      v3 ^= b;
+    } else if (i === 1) {
+      v0 ^= b;
+      v3 ^= c;
+    } else if (i === 2) {
+      v0 ^= c;
+      v2 ^= 0xff;
+    }
+  }
+  return v1 ^ v3;
+}

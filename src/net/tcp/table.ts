@@ -1,0 +1,89 @@
+/**
+ * Connections by their two ends: open addressing over integers, keyed so that a peer cannot make slots collide.
+ * It touches only its own arrays and the flows of the connections in it.
+ */
+import type { Flow } from '../flow.ts';
+import type { Connection } from './connection.ts';
+import { halfSipHash } from './siphash.ts';
+
+const FIRST_SLOTS = 256;
+
+export class ConnectionTable {
+  size = 0;
+  readonly #key0: number;
+  readonly #key1: number;
+  #mask = FIRST_SLOTS - 1;
+  #hashes = new Int32Array(FIRST_SLOTS);
+  #connections: (Connection | null)[] = new Array<Connection | null>(FIRST_SLOTS).fill(null);
+
+  constructor(key0: number, key1: number) {
+    this.#key0 = key0;
+    this.#key1 = key1;
+  }
+
+  hash(flow: Flow): number {
+    const ports = (flow.remotePort << 16) | flow.localPort;
+    if (flow.family === 4) return halfSipHash(this.#key0, this.#key1, ports, flow.remote3, flow.local3);
+    const remote = halfSipHash(this.#key0, this.#key1, flow.remote0, flow.remote1, flow.remote2);
+    const local = halfSipHash(this.#key1, this.#key0, flow.local0, flow.local1, flow.local2);
+    return halfSipHash(remote, local, ports, flow.remote3, flow.local3);
+  }
+
+  find(flow: Flow): Connection | null {
+    const hash = this.hash(flow);
+    const mask = this.#mask;
+    for (let slot = hash & mask; ; slot = (slot + 1) & mask) {
+      const connection = this.#connections[slot]!;
+      if (connection === null) return null;
+      if (this.#hashes[slot] === hash && connection.flow.equals(flow)) return connection;
+    }
+  }
+
+  /** Adds a connection whose flow is not in the table yet. */
+  add(connection: Connection): void {
+    if (2 * this.size > this.#mask) this.#grow();
+    this.#put(connection, this.hash(connection.flow));
+    this.size++;
+  }
+
+  #put(connection: Connection, hash: number): void {
+    let slot = hash & this.#mask;
+    while (this.#connections[slot] !== null) slot = (slot + 1) & this.#mask;
+    this.#connections[slot] = connection;
+    this.#hashes[slot] = hash;
+  }
+
+  /** Takes a connection out; those after it move up, so that no marks of the dead pile up. */
+  remove(connection: Connection): void {
+    const mask = this.#mask;
+    let slot = this.hash(connection.flow) & mask;
+    while (this.#connections[slot] !== connection) {
+      if (this.#connections[slot] === null) return;
+      slot = (slot + 1) & mask;
+    }
+    this.size--;
+    for (let next = (slot + 1) & mask; this.#connections[next] !== null; next = (next + 1) & mask) {
+      const home = this.#hashes[next]! & mask;
+      if (((next - home) & mask) >= ((next - slot) & mask)) {
+        this.#connections[slot] = this.#connections[next]!;
+        this.#hashes[slot] = this.#hashes[next]!;
+        slot = next;
+      }
+    }
+    this.#connections[slot] = null;
+  }
+
+  *[Symbol.iterator](): Generator<Connection> {
+    for (const connection of this.#connections) if (connection !== null) yield connection;
+  }
+
+  #grow(): void {
+    const connections = this.#connections;
+    const hashes = this.#hashes;
+    const slots = 2 * connections.length;
+    this.#mask = slots - 1;
+    this.#hashes = new Int32Array(slots);
+    this.#connections = new Array<Connection | null>(slots).fill(null);
+    for (let i = 0; i < connections.length; i++) if (connections[i] !== null) this.#put(connections[i]!, hashes[i]!);
+  }
+}

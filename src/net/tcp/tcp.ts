@@ -1,0 +1,403 @@
+/**
+ * One TCP: its connections and listeners, segments in, segments out, events up (docs/design/net.md).
+ * It touches what it was given (heap, output, timers, key, clock) and nothing else.
+ */
+import { ERRNO, systemError } from '../../errors.ts';
+import type { Heap, HeapBuffer } from '../../ring/heap.ts';
+import { Flow, type SegmentOutput, type Timers } from '../flow.ts';
+import { checksum, fold } from '../wire/checksum.ts';
+import { Flag, TCP_HEADER_BYTES, TcpSegment } from '../wire/tcp.ts';
+import { DEFAULT_TCP_CONFIG, type TcpConfig, TcpCounters } from './config.ts';
+import type { CongestionControl } from './congestion.ts';
+import { Connection } from './connection.ts';
+import { Life, Phase, TcpEvent, TcpState } from './constants.ts';
+import { cubic } from './cubic.ts';
+import { emit, emitBare, pseudoSum } from './emit.ts';
+import { listenArrives, startSending, windowShift } from './handshake.ts';
+import { segmentArrives } from './input.ts';
+import { COOKIE_LIFE_MS, initialSequence, portOffset, timestampOffset } from './isn.ts';
+import { Listener, ListenerTable } from './listener.ts';
+import { newReno } from './newreno.ts';
+import { flushConnection, sendSyn } from './output.ts';
+import { markLost } from './recovery.ts';
+import { Rec } from './sent-records.ts';
+import { ConnectionTable } from './table.ts';
+import { armLife, stopTimers } from './timers.ts';
+
+export interface TcpOptions {
+  readonly heap: Heap;
+  readonly output: SegmentOutput;
+  readonly timers: Timers;
+  /** 128 bits nobody can guess: four words. */
+  readonly secret: Int32Array;
+  /** 32 random bits. */
+  readonly random: () => number;
+  /** Milliseconds of a monotonic clock, may be fractional. */
+  readonly now: number;
+  readonly config?: Partial<TcpConfig>;
+}
+
+export class Tcp {
+  readonly heap: Heap;
+  readonly output: SegmentOutput;
+  readonly timers: Timers;
+  readonly secret: Int32Array;
+  readonly config: TcpConfig;
+  readonly counters = new TcpCounters();
+  readonly table: ConnectionTable;
+  readonly congestion: CongestionControl;
+  /** The clock as 32-bit integers that wrap: ms, µs, and 4 µs for sequence numbers. */
+  nowMs = 0;
+  nowUs = 0;
+  clock4us = 0;
+  /** Set where a device has checked the checksum of what is given to {@link Tcp.input}. */
+  checksumVerified = false;
+  /** Packets held out of order, on all connections. */
+  outOfOrderHeld = 0;
+  /** Connections in TIME_WAIT. */
+  timeWaiting = 0;
+  readonly #random: () => number;
+  #cookieAt = Number.NEGATIVE_INFINITY;
+  /** The clock as it was given, in an array so that it is never boxed. */
+  readonly #time = new Float64Array(1);
+  readonly #listeners = new ListenerTable();
+  readonly #segment = new TcpSegment();
+  #readyHead: Connection | null = null;
+  #readyTail: Connection | null = null;
+  #outputHead: Connection | null = null;
+  #outputTail: Connection | null = null;
+
+  constructor(options: TcpOptions) {
+    this.heap = options.heap;
+    this.output = options.output;
+    this.timers = options.timers;
+    this.secret = options.secret;
+    this.config = { ...DEFAULT_TCP_CONFIG, ...options.config };
+    this.congestion = this.config.congestion === 'cubic' ? cubic : newReno;
+    this.table = new ConnectionTable(options.random() | 0, options.random() | 0);
+    this.#random = options.random;
+    this.setTime(options.now);
+  }
+
+  /** The time of everything that follows, until it is set again. */
+  setTime(ms: number): void {
+    this.#time[0] = ms;
+    this.nowMs = Math.floor(ms) | 0;
+    this.nowUs = Math.floor(ms * 1000) | 0;
+    this.clock4us = Math.floor(ms * 250) | 0;
+  }
+
+  /** A deadline in 32-bit milliseconds as the timers count them. */
+  deadline(at: number): number {
+    return Math.floor(this.#time[0]!) + ((at - this.nowMs) | 0);
+  }
+
+  /** A segment: `length` bytes at `at` of the packet, which is borrowed. `flow` gives the addresses; its ports are set here. */
+  input(packet: HeapBuffer, at: number, length: number, flow: Flow): void {
+    const { counters } = this;
+    const segment = this.#segment;
+    counters.segmentsIn++;
+    const { memory } = packet;
+    if (!segment.parse(memory, at, length)) {
+      counters.malformed++;
+      return;
+    }
+    flow.localPort = segment.destinationPort;
+    flow.remotePort = segment.sourcePort;
+    const connection = this.table.find(flow);
+    flow.pseudo = connection === null ? pseudoSum(flow) : connection.flow.pseudo;
+    if (!this.checksumVerified && fold(flow.pseudo + length + checksum(memory, at, length)) !== 0xffff) {
+      counters.badChecksum++;
+      return;
+    }
+    if (connection === null) {
+      const opened = this.#strayArrives(segment, flow, null);
+      // The segment that ends a handshake by cookie may carry data.
+      if (opened !== null && segment.length > 0) segmentArrives(opened, segment, packet);
+    } else if (connection.state === TcpState.TIME_WAIT && this.#reuses(connection, segment, flow)) return;
+    else segmentArrives(connection, segment, packet);
+  }
+
+  /** RFC 9293 3.10.7.1 and 3.10.7.2. */
+  #strayArrives(segment: TcpSegment, flow: Flow, leastIss: number | null): Connection | null {
+    const listener = this.#listeners.find(flow);
+    if (listener !== null) return listenArrives(this, listener, segment, flow, leastIss);
+    this.counters.noConnection++;
+    if ((segment.flags & Flag.RST) !== 0) return null;
+    if ((segment.flags & Flag.ACK) !== 0) emitBare(this, flow, segment.ack, 0, Flag.RST, 0);
+    else emitBare(this, flow, 0, (segment.seq + segment.length) | 0, Flag.RST | Flag.ACK, 0);
+    return null;
+  }
+
+  /** RFC 9293 3.6.1 and RFC 6191: a SYN that is certainly newer ends TIME_WAIT. */
+  #reuses(old: Connection, segment: TcpSegment, flow: Flow): boolean {
+    if ((segment.flags & (Flag.SYN | Flag.RST | Flag.ACK)) !== Flag.SYN) return false;
+    const newer =
+      old.tsEnabled && segment.hasTimestamps && segment.tsVal !== old.tsRecent
+        ? ((segment.tsVal - old.tsRecent) | 0) > 0
+        : ((segment.seq - old.rcvNxt) | 0) > 0;
+    if (!newer || this.#listeners.find(flow) === null) return false;
+    const leastIss = (old.sndNxt + 65537) | 0;
+    this.counters.timeWaitReused++;
+    this.destroy(old, 0);
+    this.#strayArrives(segment, flow, leastIss);
+    return true;
+  }
+
+  /** Sends what has been queued and acknowledges what has been received, on every connection touched since the last time. */
+  flush(): void {
+    let connection = this.#outputHead;
+    this.#outputHead = null;
+    this.#outputTail = null;
+    while (connection !== null) {
+      const next: Connection | null = connection.nextOutput;
+      connection.nextOutput = null;
+      connection.hasOutput = false;
+      flushConnection(connection);
+      connection = next;
+    }
+  }
+
+  /** True when a flush has something to look at. */
+  get wantsFlush(): boolean {
+    return this.#outputHead !== null;
+  }
+
+  /** The next connection on which something has happened ({@link Connection.takeEvents}), or null. */
+  nextReady(): Connection | null {
+    for (;;) {
+      const connection = this.#readyHead;
+      if (connection === null) return null;
+      this.#readyHead = connection.nextReady;
+      if (this.#readyHead === null) this.#readyTail = null;
+      connection.nextReady = null;
+      connection.isReady = false;
+      if (connection.events !== 0) return connection;
+    }
+  }
+
+  /**
+   * Listens on `local`; an address of zeros takes any of its family, with `dual` any of both. A port of 0 chooses one.
+   * @throws IsthmusError EADDRINUSE where another listener has it; EADDRNOTAVAIL where no port is left
+   */
+  listen(local: Flow, backlog: number, dual = false): Listener {
+    const flow = new Flow().copy(local);
+    if (flow.localPort === 0) {
+      flow.localPort = this.#listeners.freePort(this.config.firstPort, this.config.lastPort, this.#random());
+    }
+    const listener = new Listener(this, flow, dual, backlog);
+    this.#listeners.add(listener);
+    return listener;
+  }
+
+  /** Takes a listener away; what is half open is reset. Use {@link Listener.close}. */
+  unlisten(listener: Listener): void {
+    this.#listeners.remove(listener);
+    if (listener.halfOpen === 0) return;
+    const halfOpen = [...this.table].filter((c) => c.listener === listener && c.state === TcpState.SYN_RECEIVED);
+    for (const connection of halfOpen) this.reset(connection, ERRNO.ECONNABORTED);
+  }
+
+  /**
+   * Begins a connection; the SYN goes out in this call. A local port of 0 chooses one (RFC 6056).
+   * @throws IsthmusError EADDRINUSE where these two ends are connected; EADDRNOTAVAIL where no port is left; ENOBUFS at the bound
+   */
+  connect(ends: Flow, configure?: (connection: Connection) => void): Connection {
+    if (this.table.size >= this.config.maxConnections) {
+      this.counters.connectionsRefused++;
+      throw systemError(ERRNO.ENOBUFS, 'connect', undefined, `${this.table.size} connections`);
+    }
+    const c = new Connection(this);
+    c.flow.copy(ends);
+    c.flow.route = -1;
+    configure?.(c);
+    let leastIss = 0;
+    const old = c.flow.localPort === 0 ? this.#choosePort(c.flow) : this.table.find(c.flow);
+    if (old !== null) {
+      if (!this.#mayReplace(old)) throw systemError(ERRNO.EADDRINUSE, 'connect', `port ${c.flow.localPort}`);
+      leastIss = (old.sndNxt + 65537) | 0;
+      this.counters.timeWaitReused++;
+      this.destroy(old, 0);
+    }
+    c.flow.pseudo = pseudoSum(c.flow);
+    c.tsOffset = timestampOffset(c.flow, this.secret);
+    c.iss = initialSequence(c.flow, this.secret, this.clock4us);
+    if (old !== null && ((c.iss - leastIss) | 0) < 0) c.iss = leastIss;
+    c.rcvScale = windowShift(c.receiveBuffer);
+    c.mss = this.pathMss(c.flow);
+    startSending(c);
+    c.state = TcpState.SYN_SENT;
+    c.lastHeardMs = this.nowMs;
+    this.table.add(c);
+    sendSyn(c);
+    return c;
+  }
+
+  /** Our own TIME_WAIT may be left early when timestamps tell old segments from new ones (RFC 6191, RFC 7323). */
+  #mayReplace(old: Connection): boolean {
+    return old.state === TcpState.TIME_WAIT && old.tsEnabled && ((this.nowMs - old.lastHeardMs) | 0) >= 1000;
+  }
+
+  /** RFC 6056, algorithm 3; gives the connection in TIME_WAIT whose place is taken, if any. */
+  #choosePort(flow: Flow): Connection | null {
+    const { firstPort, lastPort } = this.config;
+    const count = lastPort - firstPort + 1;
+    const start = (portOffset(flow, this.secret) + this.#random()) >>> 0;
+    for (let i = 0; i < count; i++) {
+      flow.localPort = firstPort + ((start + i) % count);
+      if (this.#listeners.hasPort(flow.localPort)) continue;
+      const old = this.table.find(flow);
+      if (old === null || this.#mayReplace(old)) return old;
+    }
+    throw systemError(ERRNO.EADDRNOTAVAIL, 'connect', undefined, `ports ${firstPort} to ${lastPort} are in use`);
+  }
+
+  /** Most data in a segment that the path to a flow's remote side takes. */
+  pathMss(flow: Flow): number {
+    const headers = (flow.family === 4 ? 20 : 40) + TCP_HEADER_BYTES;
+    return Math.max(64, this.output.mtu(flow) - headers);
+  }
+
+  /** The MSS option we send (RFC 6691). */
+  announcedMss(flow: Flow): number {
+    const { maxSegment } = this.config;
+    const mss = Math.min(this.pathMss(flow), 65535);
+    return maxSegment > 0 ? Math.min(mss, maxSegment) : mss;
+  }
+
+  /**
+   * ICMP says that a packet of this flow was too big (RFC 1191, RFC 8201).
+   * @param seq the sequence number in the quoted header
+   * @param mtu of the next hop, as the IP layer believes it
+   */
+  packetTooBig(flow: Flow, seq: number, mtu: number): void {
+    const c = this.table.find(flow);
+    const least = flow.family === 4 ? 68 : 1280;
+    if (c === null || !inFlight(c, seq) || mtu < least) {
+      this.counters.icmpIgnored++;
+      return;
+    }
+    const mss = Math.max(64 - 12, mtu - (flow.family === 4 ? 40 : 60) - (c.tsEnabled ? 12 : 0));
+    if (mss >= c.mss) return;
+    c.cwnd = Math.max(c.cwnd, mss);
+    c.mss = mss;
+    for (let i = 0; i < c.sent.count; i++) if (c.sent.words[c.sent.at(i) + Rec.LENGTH]! > mss) markLost(c, i);
+    this.wantOutput(c);
+  }
+
+  /**
+   * ICMP says that a flow's remote side is unreachable. A hard error ends an attempt to connect; on a connection every
+   * error is remembered and told when it times out (RFC 9293 3.9.2.2, RFC 5927).
+   */
+  unreachable(flow: Flow, seq: number, errno: number, hard: boolean): void {
+    const c = this.table.find(flow);
+    if (c === null || !inFlight(c, seq)) this.counters.icmpIgnored++;
+    else if (hard && c.state === TcpState.SYN_SENT) this.destroy(c, errno);
+    else c.softError = errno;
+  }
+
+  // What follows is for the modules of this folder.
+
+  cookieSent(): void {
+    this.#cookieAt = this.#time[0]!;
+  }
+
+  /** A cookie was sent so lately that it may still come back. */
+  get cookiesRecent(): boolean {
+    return this.#time[0]! - this.#cookieAt < COOKIE_LIFE_MS;
+  }
+
+  raise(c: Connection, events: number): void {
+    if (c.orphan) return;
+    c.events |= events;
+    if (c.isReady) return;
+    c.isReady = true;
+    if (this.#readyTail === null) this.#readyHead = c;
+    else this.#readyTail.nextReady = c;
+    this.#readyTail = c;
+  }
+
+  /** The connection stays in the list, and is passed over. */
+  forgetEvents(c: Connection): void {
+    c.events = 0;
+  }
+
+  wantOutput(c: Connection): void {
+    if (c.hasOutput) return;
+    c.hasOutput = true;
+    if (this.#outputTail === null) this.#outputHead = c;
+    else this.#outputTail.nextOutput = c;
+    this.#outputTail = c;
+  }
+
+  /** An acknowledgement that must not wait for the flush. */
+  ackAtOnce(c: Connection): void {
+    if (!emit(c, c.sndNxt, 0, Flag.ACK)) this.wantOutput(c);
+  }
+
+  /** Ends a connection with a reset to the peer. */
+  reset(c: Connection, errno: number): void {
+    const { state } = c;
+    if (state !== TcpState.SYN_SENT && state !== TcpState.TIME_WAIT && state !== TcpState.CLOSED) {
+      emitBare(this, c.flow, c.sndNxt, c.rcvNxt, Flag.RST | Flag.ACK, 0);
+    }
+    this.destroy(c, errno);
+  }
+
+  enterTimeWait(c: Connection): void {
+    if (this.timeWaiting >= this.config.maxTimeWait) {
+      this.counters.timeWaitOverflows++;
+      if (c.ackNow) this.ackAtOnce(c);
+      this.destroy(c, 0);
+      return;
+    }
+    this.timeWaiting++;
+    stopTimers(c);
+    this.#release(c);
+    c.state = TcpState.TIME_WAIT;
+    c.phase = Phase.OPEN;
+    armLife(c, Life.TIME_WAIT, this.config.timeWaitMs);
+    this.raise(c, TcpEvent.CLOSED);
+  }
+
+  #release(c: Connection): void {
+    c.sendQueue.clear();
+    c.sent.clear();
+    c.sackedBytes = 0;
+    c.sackedCount = 0;
+    c.lostBytes = 0;
+    c.retransBytes = 0;
+    if (c.reassembly !== null) {
+      this.outOfOrderHeld -= c.reassembly.count;
+      c.reassembly.clear();
+    }
+    c.sackBlockCount = 0;
+    c.dsack = false;
+    if (c.orphan) c.receiveQueue.clear();
+  }
+
+  /** The connection is no more: the table, the timers and its buffers are let go, its owner hears of it. */
+  destroy(c: Connection, errno: number): void {
+    const { state, listener } = c;
+    if (state === TcpState.CLOSED) return;
+    stopTimers(c);
+    this.table.remove(c);
+    c.state = TcpState.CLOSED;
+    c.error = errno;
+    this.#release(c);
+    if (errno !== 0) c.receiveQueue.clear();
+    if (state === TcpState.TIME_WAIT) this.timeWaiting--;
+    if (listener !== null) {
+      if (state === TcpState.SYN_RECEIVED) listener.halfOpen--;
+      else listener.remove(c);
+      c.listener = null;
+      c.receiveQueue.clear();
+      c.events = 0;
+    } else if (state !== TcpState.TIME_WAIT) this.raise(c, TcpEvent.CLOSED);
+  }
+}
+
+/** RFC 5927 4.1: an ICMP message about data we do not have in flight is forged or late. */
+function inFlight(c: Connection, seq: number): boolean {
+  return ((seq - c.sndUna) | 0) >= 0 && ((seq - c.sndNxt) | 0) < 0;
+}

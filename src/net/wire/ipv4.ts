@@ -1,0 +1,99 @@
+/**
+ * The IPv4 header (RFC 791, RFC 1122 3.2.1): a checked view and an emitter. Pure: it reads and writes the bytes it is
+ * given. Options are skipped; none is ever sent.
+ */
+import { int32, putInt32, putUint16, uint16 } from './bytes.ts';
+import { checksum, fold, wordSum } from './checksum.ts';
+import { Reason } from './reason.ts';
+
+export const IPV4_HEADER_BYTES = 20;
+export const IPV4_DONT_FRAGMENT = 0x4000;
+export const IPV4_MORE_FRAGMENTS = 0x2000;
+
+export const Protocol = {
+  HOP_BY_HOP: 0,
+  ICMP: 1,
+  TCP: 6,
+  UDP: 17,
+  ROUTING: 43,
+  FRAGMENT: 44,
+  ICMPV6: 58,
+  NONE: 59,
+  OPTIONS: 60,
+} as const;
+
+export class Ipv4Packet {
+  headerLength = 0;
+  /** Type of service: DSCP and ECN. */
+  typeOfService = 0;
+  totalLength = 0;
+  identification = 0;
+  dontFragment = false;
+  moreFragments = false;
+  /** Bytes. */
+  fragmentOffset = 0;
+  timeToLive = 0;
+  protocol = 0;
+  source = 0;
+  destination = 0;
+  payloadAt = 0;
+  payloadLength = 0;
+
+  /** Reads `length` bytes at `at`, of which the last may be a link's padding. */
+  parse(memory: Uint8Array, at: number, length: number): Reason {
+    if (length < IPV4_HEADER_BYTES) return Reason.IP_SHORT;
+    const first = memory[at]!;
+    if (first >> 4 !== 4) return Reason.IP_VERSION;
+    const headerLength = (first & 15) << 2;
+    if (headerLength < IPV4_HEADER_BYTES || headerLength > length) return Reason.IP_HEADER_LENGTH;
+    const totalLength = uint16(memory, at + 2);
+    if (totalLength < headerLength || totalLength > length) return Reason.IP_TOTAL_LENGTH;
+    if (checksum(memory, at, headerLength) !== 0xffff) return Reason.IP_CHECKSUM;
+    const fragment = uint16(memory, at + 6);
+    this.headerLength = headerLength;
+    this.typeOfService = memory[at + 1]!;
+    this.totalLength = totalLength;
+    this.identification = uint16(memory, at + 4);
+    this.dontFragment = (fragment & IPV4_DONT_FRAGMENT) !== 0;
+    this.moreFragments = (fragment & IPV4_MORE_FRAGMENTS) !== 0;
+    this.fragmentOffset = (fragment & 0x1fff) << 3;
+    this.timeToLive = memory[at + 8]!;
+    this.protocol = memory[at + 9]!;
+    this.source = int32(memory, at + 12);
+    this.destination = int32(memory, at + 16);
+    this.payloadAt = at + headerLength;
+    this.payloadLength = totalLength - headerLength;
+    return Reason.OK;
+  }
+}
+
+/** Writes a header of 20 bytes with its checksum. `fragment` is the 16-bit word of flags and offset. */
+export function putIpv4(
+  memory: Uint8Array,
+  at: number,
+  typeOfService: number,
+  totalLength: number,
+  identification: number,
+  fragment: number,
+  timeToLive: number,
+  protocol: number,
+  source: number,
+  destination: number,
+): void {
+  const first = 0x4500 | typeOfService;
+  const life = (timeToLive << 8) | protocol;
+  const sum = fold(first + totalLength + identification + fragment + life + wordSum(source) + wordSum(destination));
+  putUint16(memory, at, first);
+  putUint16(memory, at + 2, totalLength);
+  putUint16(memory, at + 4, identification);
+  putUint16(memory, at + 6, fragment);
+  putUint16(memory, at + 8, life);
+  putUint16(memory, at + 10, ~sum & 0xffff);
+  putInt32(memory, at + 12, source);
+  putInt32(memory, at + 16, destination);
+}
+
+/** Sum of the pseudo header without the length (RFC 768, RFC 9293 3.1), folded. */
+export function pseudoSum4(source: number, destination: number, protocol: number): number {
+  return fold(wordSum(source) + wordSum(destination) + protocol);
+}
