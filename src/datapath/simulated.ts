@@ -10,7 +10,7 @@ import {
   type Datapath,
   type DatapathHost,
   type DatapathWatch,
-  Family,
+  type Family,
   SocketOption,
   SocketType,
 } from '../kernel/datapath.ts';
@@ -108,8 +108,6 @@ export class SimulatedDatapath implements Datapath, Attachment, Sleeper {
     const { random, faults } = this.network;
     if (random.chance(faults.descriptors)) throw systemError(ERRNO.EMFILE, 'socket', undefined, 'simulated');
     if (type === SocketType.STREAM) this.#ends[qd] = new StreamEnd(this, family);
-    else if (family === Family.UNIX)
-      throw systemError(ERRNO.EPROTOTYPE, 'socket', undefined, 'Unix sockets are streams');
     else this.#ends[qd] = new DatagramEnd(this, family);
   }
 

@@ -38,7 +38,7 @@ import { Batch, batchBytes } from './uring/batch.ts';
 import { Closer, unlinkSocket } from './uring/closing.ts';
 import { Connector, connectBytes } from './uring/connect.ts';
 import { Descriptors } from './uring/descriptors.ts';
-import { URING_SIZE_CLASSES, type UringOptions } from './uring/options.ts';
+import { URING_SIZE_CLASSES, type UringCounters, type UringOptions } from './uring/options.ts';
 import { RECEIVER_BYTES, Receiver } from './uring/receive.ts';
 import { Sender } from './uring/send.ts';
 import { SILENCE_MS } from './uring/silence.ts';
@@ -121,7 +121,7 @@ export class UringDatapath implements Datapath {
     });
     this.#sender.onSent = (socket) => this.#closer.advance(socket);
     this.#sender.onBlocked = (socket) => this.#closer.limitSending(socket);
-    this.#sender.onShut = (socket) => this.#shutdown(socket);
+    this.#sender.onShut = (socket) => this.#descriptors.shut(socket);
     this.#receiver.onFailed = (socket) => {
       if (socket.flying === 0) this.#sender.broken(socket, socket.failed);
     };
@@ -201,6 +201,18 @@ export class UringDatapath implements Datapath {
     return this.#closer.draining;
   }
 
+  /** What happened at the bounds, since the beginning. */
+  get counters(): UringCounters {
+    return {
+      enters: this.#ring.enters,
+      shortSends: this.#sender.short,
+      starvedReceives: this.#receiver.starvations,
+      refusedDatagrams: this.#sender.refused,
+      truncatedDatagrams: this.#receiver.truncated,
+      lostConnections: this.#acceptor.lost,
+    };
+  }
+
   // ---- Data ----------------------------------------------------------------------------------------------------
 
   pop(qd: number, op: Operation<HeapBuffer | null>): void {
@@ -221,11 +233,7 @@ export class UringDatapath implements Datapath {
     const socket = this.#table.of(qd, 'shutdown');
     if (socket.shut || socket.phase !== Phase.OPEN) return;
     socket.shut = true;
-    if (socket.outHead < 0) this.#shutdown(socket);
-  }
-
-  #shutdown(socket: UringSocket): void {
-    this.#descriptors.use(socket, (fd) => linux.shutdown(fd, linux.SHUT_WR));
+    if (socket.outHead < 0) this.#descriptors.shut(socket);
   }
 
   withdraw(qd: number, op: Operation<unknown>): void {

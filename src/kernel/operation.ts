@@ -29,7 +29,9 @@ export type QueueToken = number;
 
 const SLOT_BITS = 20;
 const SLOT_MASK = (1 << SLOT_BITS) - 1;
-const GENERATION_MASK = 0x7ff;
+const NEXT_GENERATION = 1 << SLOT_BITS;
+/** 31 bits: the generation wraps and never reaches the sign. */
+const TOKEN_MASK = 0x7fffffff;
 /** Most operations outstanding in one kernel. */
 export const MAX_OPERATIONS = 1 << SLOT_BITS;
 
@@ -280,7 +282,7 @@ export class OperationTable {
     if (op.raw || op.error !== null || op.onFailure !== null) resetRare(op);
     if (op.parent !== null) op.parent = null;
     if (op.children !== null) detachChildren(op);
-    op.token = op.slot | ((((op.token >>> SLOT_BITS) + 1) & GENERATION_MASK) << SLOT_BITS);
+    op.token = (op.token + NEXT_GENERATION) & TOKEN_MASK;
     this.inUse--;
     op.next_ = this.#free;
     this.#free = op;

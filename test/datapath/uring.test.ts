@@ -124,6 +124,51 @@ describe('uring datapath', { skip: available ? false : reason }, () => {
     for (const client of clients) client.destroy();
   });
 
+  it('keeps connections as descriptors where it is told to', async () => {
+    await using world = await World.open(uring({ fixedFiles: false }), EVENT_LOOP);
+    const address = world.serve(echo);
+    const before = openDescriptors();
+    const sockets = await Promise.all(Array.from({ length: 20 }, () => dial(address)));
+    await until(() => openDescriptors() >= before + 40, 'both ends of each connection are descriptors');
+    for (const [i, socket] of sockets.entries()) {
+      socket.write(`client ${i}`);
+      assert.equal(String(await once(socket, 'data')), `client ${i}`);
+      socket.destroy();
+    }
+    await until(() => openDescriptors() <= before, 'none is left open');
+  });
+
+  it('counts what happens at its bounds', async () => {
+    await using world = await World.open(uring({ receiveBuffers: 2 }), EVENT_LOOP);
+    const { k } = world;
+    const { counters } = k.datapath as UringDatapath;
+    assert.deepEqual(
+      { ...counters, enters: 0 },
+      {
+        enters: 0,
+        shortSends: 0,
+        starvedReceives: 0,
+        refusedDatagrams: 0,
+        truncatedDatagrams: 0,
+        lostConnections: 0,
+      },
+    );
+    const address = world.serve(echo);
+    const bulk = Buffer.alloc(30 << 20, 'x');
+    const socket = await dial(address);
+    socket.write(bulk); // more than all buffers between hold, and nobody reads the echo yet
+    const now = () => (k.datapath as UringDatapath).counters;
+    await until(() => now().shortSends > 0, 'a send fell short');
+    await until(() => now().starvedReceives > 0, 'a receive found no buffer');
+    assert.ok(now().enters > counters.enters);
+    let got = 0;
+    for await (const part of socket) {
+      got += (part as Buffer).length;
+      if (got === bulk.length) break;
+    }
+    assert.equal(got, bulk.length);
+  });
+
   it('accepts a crowd with few places, each after another has left', async () => {
     await using world = await World.open(uring({ maxConnections: 4 }), OWN_CORE);
     const address = world.serve(echo);

@@ -69,7 +69,13 @@ export class Closer {
   limitSending(socket: UringSocket): void {
     if (!isTcp(socket)) return;
     const ms = socket.linger > 0 ? socket.linger * 1000 : SEND_TIMEOUT_MS;
-    this.#try(socket, (fd) => linux.setsockopt(fd, linux.IPPROTO_TCP, linux.TCP_USER_TIMEOUT, ms));
+    try {
+      this.#parts.descriptors.use(socket, (fd) => {
+        linux.setsockopt(fd, linux.IPPROTO_TCP, linux.TCP_USER_TIMEOUT, ms);
+      });
+    } catch (error) {
+      if (!(error instanceof IsthmusError)) throw error; // no descriptor is free: then the kernel's own limit holds
+    }
   }
 
   /** Unsent bytes are dropped; a connection is reset, so that the peer cannot take a part for the whole. */
@@ -127,15 +133,6 @@ export class Closer {
     if (socket.type === SocketType.DGRAM && this.#parts.table.datagrams === 0) receiver.releaseDatagrams();
   }
 
-  /** For what makes closing gentler: that it cannot be done (no descriptor is free) must not keep the socket open. */
-  #try(socket: UringSocket, what: (fd: number) => unknown): void {
-    try {
-      this.#parts.descriptors.use(socket, what);
-    } catch (error) {
-      if (!(error instanceof IsthmusError)) throw error;
-    }
-  }
-
   #cancel(socket: UringSocket, kind: number): void {
     const target = (socket.slot << SLOT_SHIFT) | kind;
     prepCancelUserData(this.#parts.ring, target, socket.generation, SqeFlag.CQE_SKIP, Kind.NONE, 0);
@@ -166,7 +163,7 @@ export class Closer {
     if (socket.phase !== Phase.LINGERING) {
       socket.phase = Phase.LINGERING;
       socket.deadline = performance.now() + LINGER_MS;
-      this.#try(socket, (fd) => linux.shutdown(fd, linux.SHUT_WR));
+      this.#parts.descriptors.shut(socket);
       this.#lingering.add(socket);
       this.#sweeper ??= setInterval(() => this.#sweep(), SWEEP_MS);
     }

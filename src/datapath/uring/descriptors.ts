@@ -2,10 +2,12 @@
  * Borrows a file descriptor for a connection that lives in the ring's file table only, for the calls that need one
  * (getpeername, setsockopt, shutdown). It makes one entry and two calls each time, so it is not for the hot path.
  */
-import { ERRNO, systemError } from '../../errors.ts';
+import { ERRNO, IsthmusError, systemError } from '../../errors.ts';
 import { close } from '../../linux/libc.ts';
+import { SHUT_WR, shutdown } from '../../linux/socket.ts';
 import type { Ring } from '../../linux/uring.ts';
-import { prepFixedFdInstall } from '../../linux/uring-prep.ts';
+import { SqeFlag } from '../../linux/uring-abi.ts';
+import { prepFixedFdInstall, prepShutdown } from '../../linux/uring-prep.ts';
 import { Kind, type UringSocket } from './socket.ts';
 
 export class Descriptors {
@@ -28,6 +30,18 @@ export class Descriptors {
       return what(fd);
     } finally {
       close(fd);
+    }
+  }
+
+  /** No more bytes will be sent (shutdown(2), SHUT_WR). */
+  shut(socket: UringSocket): void {
+    try {
+      this.use(socket, (fd) => shutdown(fd, SHUT_WR));
+    } catch (error) {
+      if (!(error instanceof IsthmusError)) throw error;
+      // No descriptor is free. The ring can do without, but it takes a worker thread of the kernel.
+      const flags = socket.fileFlag | SqeFlag.CQE_SKIP;
+      prepShutdown(this.#ring, socket.file, flags, SHUT_WR, Kind.NONE, 0);
     }
   }
 

@@ -25,6 +25,21 @@ export interface UringOptions {
   readonly fixedFiles?: boolean;
 }
 
+export interface UringCounters {
+  /** Calls of io_uring_enter. */
+  readonly enters: number;
+  /** Sends of which the kernel did not take all bytes at once, because the peer or the network was slower. */
+  readonly shortSends: number;
+  /** Receives that found no buffer and had to wait for one. */
+  readonly starvedReceives: number;
+  /** Datagrams that the kernel refused to send. */
+  readonly refusedDatagrams: number;
+  /** Datagrams cut because no buffer of the heap was long enough. */
+  readonly truncatedDatagrams: number;
+  /** Connections lost because they came faster than places came free. */
+  readonly lostConnections: number;
+}
+
 /** Room for a message of 16 KiB and the framing around it. */
 const STREAM_BUFFER_BYTES = 16384;
 /** io_uring_recvmsg_out, then the sender's address: they precede a datagram in its buffer. */

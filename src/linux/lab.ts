@@ -1,0 +1,144 @@
+/**
+ * A network on one machine to try things out: two namespaces joined by a veth pair, each end with its addresses.
+ * The calling process holds both namespaces by descriptors and by nothing else, so all of it goes away with the process.
+ *
+ * `isthmus lab up` is a process that makes a lab and stays; `down` ends it; `status` asks it. Others enter a side through
+ * the path of its descriptor, with `nsenter --net=PATH` or `openNamespace(PATH).run(…)`.
+ */
+import { existsSync, writeFileSync } from 'node:fs';
+import { setOffload } from './ethtool.ts';
+import { createNamespace, type NetworkNamespace } from './namespace.ts';
+import { NetworkSetup } from './network-setup.ts';
+import { LinkFlag } from './rtnetlink.ts';
+
+export interface LabOptions {
+  /** Receive and transmit queues of each end. Default 1. */
+  readonly queues?: number;
+  /** Default 1500. */
+  readonly mtu?: number;
+  /**
+   * Let the kernel leave checksums and segmentation to a device that is none. Default false: an AF_XDP socket would get
+   * frames without checksums, and generic XDP frames larger than the MTU.
+   */
+  readonly offloads?: boolean;
+}
+
+/** One end of the lab. */
+export interface LabSide {
+  readonly name: 'server' | 'client';
+  readonly namespace: NetworkNamespace;
+  /** Where other processes reach the namespace while this one lives. */
+  readonly path: string;
+  readonly interfaceName: string;
+  readonly interfaceIndex: number;
+  readonly mac: string;
+  /** The kernel's addresses, in 10.88.0.0/24 and fd88::/64; the latter only where the kernel has IPv6. */
+  readonly address4: string;
+  readonly address6: string;
+  /** An address that nobody has: for a stack with an address of its own. */
+  readonly free4: string;
+  readonly free6: string;
+}
+
+export interface Lab {
+  readonly server: LabSide;
+  readonly client: LabSide;
+  /** Lets go of the namespaces; they end with the last process, socket or descriptor in them. Idempotent. */
+  close(): void;
+}
+
+const PREFIX4 = 24;
+const PREFIX6 = 64;
+const CARRIER_MS = 3000;
+const pause = new Int32Array(new SharedArrayBuffer(4));
+
+/** Makes a lab. @throws IsthmusError EPERM without CAP_SYS_ADMIN and CAP_NET_ADMIN */
+export function createLab(options: LabOptions = {}): Lab {
+  const server = createNamespace();
+  const client = createNamespace();
+  try {
+    const there = client.run(() => new NetworkSetup());
+    const here = server.run(() => new NetworkSetup());
+    try {
+      server.run(silenceIpv6);
+      client.run(silenceIpv6);
+      const { queues = 1, mtu = 1500 } = options;
+      here.createVeth({ name: 'lab-server' }, { name: 'lab-client', namespaceFd: client.fd }, { queues, mtu });
+      const lab = {
+        server: setUp('server', 1, server, here, options),
+        client: setUp('client', 2, client, there, options),
+        close: () => {
+          server.close();
+          client.close();
+        },
+      };
+      waitForCarrier(here, lab.server.interfaceIndex);
+      waitForCarrier(there, lab.client.interfaceIndex);
+      return lab;
+    } finally {
+      here.close();
+      there.close();
+    }
+  } catch (error) {
+    server.close();
+    client.close();
+    throw error;
+  }
+}
+
+function setUp(
+  name: 'server' | 'client',
+  host: number,
+  namespace: NetworkNamespace,
+  setup: NetworkSetup,
+  options: LabOptions,
+): LabSide {
+  const interfaceName = `lab-${name}`;
+  if (!options.offloads) {
+    namespace.run(() => {
+      setOffload(interfaceName, 'transmitChecksum', false);
+      setOffload(interfaceName, 'segmentation', false);
+      setOffload(interfaceName, 'genericSegmentation', false);
+    });
+  }
+  const link = setup.link(interfaceName)!;
+  const side = {
+    name,
+    namespace,
+    path: `/proc/${process.pid}/fd/${namespace.fd}`,
+    interfaceName,
+    interfaceIndex: link.index,
+    mac: link.mac,
+    address4: `10.88.0.${host}`,
+    address6: `fd88::${host}`,
+    free4: `10.88.0.${host + 8}`,
+    free6: `fd88::${(host + 8).toString(16)}`,
+  };
+  setup.setLink(setup.link('lo')!.index, { up: true });
+  setup.setLink(link.index, { up: true });
+  setup.addAddress(link.index, side.address4, PREFIX4);
+  if (existsSync('/proc/net/if_inet6')) setup.addAddress(link.index, side.address6, PREFIX6);
+  return side;
+}
+
+// The kernel notices in the background that both ends are up, within a second; what is sent before that is lost.
+function waitForCarrier(setup: NetworkSetup, index: number): void {
+  const deadline = performance.now() + CARRIER_MS;
+  while (((setup.link(index)?.flags ?? 0) & LinkFlag.RUNNING) === 0 && performance.now() < deadline) {
+    Atomics.wait(pause, 0, 0, 1);
+  }
+}
+
+// No duplicate address detection and no router solicitations: nothing in a lab is worth waiting for. These files show
+// the namespace of the thread that opens them.
+function silenceIpv6(): void {
+  for (const [name, value] of Object.entries({ accept_dad: 0, router_solicitations: 0 })) {
+    for (const which of ['all', 'default']) {
+      try {
+        writeFileSync(`/proc/sys/net/ipv6/conf/${which}/${name}`, `${value}`);
+      } catch {
+        // no IPv6, or /proc is read-only: then it takes a second longer
+      }
+    }
+  }
+}
