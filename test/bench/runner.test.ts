@@ -184,7 +184,9 @@ test('on a machine where everything takes long, a quick run still ends in time',
     assert.ok(time <= 48_000, `${time} ms`);
     // Counted here and not in the result, which leaves out what somebody else on the real machine disturbed.
     const names = result.cases.map(({ name, workload }) => `${name} ${workload}`);
-    const counts = names.map((name) => calls.filter((call) => call === name).length);
+    const primed = new Set(result.cases.map(({ name }) => name)).size;
+    const sampled = calls.slice(primed);
+    const counts = names.map((name) => sampled.filter((call) => call === name).length);
     assert.ok(counts.length > 0);
     // Either every case has as many samples as the others, or the result says that it has not.
     assert.ok(
