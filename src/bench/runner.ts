@@ -182,7 +182,7 @@ class Running {
       return sample;
     };
     try {
-      const { value, disturbed, foreign } = await quietly(measure, {
+      const { value, foreign, ...judged } = await quietly(measure, {
         ownCpuNs: () => open.ownCpuNs(),
         tries: quiet ? tries : 1,
         mayRepeat: () => !this.#options.signal.aborted && this.#spare(ahead) > 2 * this.#sampleMs,
@@ -190,6 +190,7 @@ class Running {
         lock: quiet,
         signal,
       });
+      const disturbed = quiet && judged.disturbed;
       const key = keyOf(side, workload.name);
       const series = this.results.get(key) ?? { name: side, workload: workload.name, samples: [] };
       this.results.set(key, series);

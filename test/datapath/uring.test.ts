@@ -17,6 +17,7 @@ import { localRegion } from '../../src/ring/region.ts';
 import {
   dial,
   echo,
+  failureOf,
   ip,
   once,
   openDescriptors,
@@ -267,6 +268,39 @@ describe('uring datapath', { skip: available ? false : reason }, () => {
       }
     }
     await Promise.all([0, 1, 2, 3, 4].map((visitor) => world.run(visits(visitor))));
+  });
+
+  it('tells a reset that came with the last bytes, and asks a silent connection once, not for ever', async () => {
+    await using world = await World.open(uring(), EVENT_LOOP);
+    const { k } = world;
+    const codes: string[] = [];
+    let greeted = 0;
+    const address = world.serve(function* (conn) {
+      (yield* conn.pop())!.release();
+      greeted++;
+      (yield* conn.pop())!.release();
+      codes.push(yield* failureOf(conn.pop()));
+    });
+    const quiet = await Promise.all(Array.from({ length: 20 }, () => dial(address)));
+    const reset = await dial(address);
+    for (const socket of [...quiet, reset]) socket.write('here I am');
+    await until(() => greeted === 21, 'everybody is heard, and waited for again');
+    // Both have arrived before the kernel of this thread runs again.
+    reset.write('farewell');
+    reset.resetAndDestroy();
+    await until(() => codes.length === 1, 'the reset is told');
+    assert.deepEqual(codes, ['ECONNRESET']);
+    const calls: number[] = [];
+    await world.run(
+      (function* () {
+        yield* k.sleep(500); // by now each of the others has been asked, too
+        calls.push((k.datapath as UringDatapath).counters.enters);
+        yield* k.sleep(600);
+        calls.push((k.datapath as UringDatapath).counters.enters);
+      })(),
+    );
+    assert.ok(calls[1]! - calls[0]! <= 1, `${calls[1]! - calls[0]!} calls while nothing happened`);
+    for (const socket of quiet) socket.destroy();
   });
 
   it('leaves no connection behind when a connect is withdrawn', async () => {

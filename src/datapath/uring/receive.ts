@@ -165,10 +165,14 @@ export class Receiver {
       this.#received(socket, pool, flags >>> CQE_BUFFER_SHIFT, result);
     }
     if (socket.phase === Phase.OPEN) socket.unread = (flags & CqeFlag.SOCK_NONEMPTY) !== 0;
+    if (result <= 0) {
+      this.#notReceived(socket, result);
+      return ended;
+    }
+    // Only bytes raise the suspicion: the end of a receive that was asked must not lead to asking again.
     socket.heard = true;
     if (!socket.suspected) this.silence.suspect(socket);
-    if (result <= 0) this.#notReceived(socket, result);
-    else if (ended && socket.waiting.head !== null && socket.phase === Phase.OPEN) this.arm(socket);
+    if (ended && socket.waiting.head !== null && socket.phase === Phase.OPEN) this.arm(socket);
     return ended;
   }
 
