@@ -2,13 +2,16 @@
  * `isthmus kv`: the options of the key-value server, in redis's names, and the coroutine that sets it up from them.
  * It touches the kernel it is given and, for a Unix socket, the file system.
  */
-import { lstatSync, rmSync } from 'node:fs';
+import { lstatSync, readFileSync, rmSync } from 'node:fs';
 import { ERRNO, systemError } from '../../errors.ts';
 import type { Coroutine, Kernel } from '../../index.ts';
 import { defineApp, type Listening } from '../app.ts';
 import { POLICIES } from './config.ts';
 import { KvServer } from './server.ts';
 import { DATABASES } from './store/store.ts';
+
+/** Descriptors that the process needs for itself (redis keeps as many). */
+const SPARE_DESCRIPTORS = 32;
 
 /** Options that are parameters of CONFIG SET under the same name. */
 const PARAMETERS = [
@@ -96,6 +99,11 @@ export const kv = defineApp({
       }
       const port = 'port' in tcp.address ? tcp.address.port : 0;
       fix(server, { port, bind: host, unixsocket: unixsocket ?? '', databases, 'tcp-keepalive': keepAlive });
+      const descriptors = descriptorLimit();
+      if (descriptors < options.maxclients + SPARE_DESCRIPTORS)
+        context.log(
+          `${descriptors} descriptors (ulimit -n) are too few for ${options.maxclients} clients: some will wait`,
+        );
       context.ready(listening);
       yield* server.run();
     } finally {
@@ -103,6 +111,16 @@ export const kv = defineApp({
     }
   },
 });
+
+/** How many files this process may have open (getrlimit(2)). */
+function descriptorLimit(): number {
+  try {
+    const limits = readFileSync('/proc/self/limits', 'utf8');
+    return Number(/^Max open files +(\d+)/m.exec(limits)?.[1] ?? Number.POSITIVE_INFINITY);
+  } catch {
+    return Number.POSITIVE_INFINITY;
+  }
+}
 
 /** Defines parameters for CONFIG GET that cannot be changed. */
 function fix(server: KvServer, values: Readonly<Record<string, string | number>>): void {
