@@ -201,6 +201,11 @@ export class UringDatapath implements Datapath {
     return this.#closer.draining;
   }
 
+  /** Buffers of the heap that lie ready in the kernel: in use, though no program holds them. */
+  get readyBuffers(): number {
+    return this.#receiver.ready;
+  }
+
   /** What happened at the bounds, since the beginning. */
   get counters(): UringCounters {
     return {

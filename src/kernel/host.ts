@@ -89,7 +89,7 @@ export class Host {
   }
 
   #schedule(): void {
-    this.kernel.asleep = false;
+    this.kernel.operations.asleep = false;
     if (this.#immediate === null && !this.#stopped) this.#immediate = setImmediate(this.#drain);
   }
 
@@ -97,7 +97,7 @@ export class Host {
     if (this.#immediate !== null) clearImmediate(this.#immediate);
     this.#immediate = null;
     if (this.#draining || this.#stopped) return;
-    this.kernel.asleep = false;
+    this.kernel.operations.asleep = false;
     this.#draining = true;
     let idle = false;
     try {
@@ -143,7 +143,7 @@ export class Host {
   #sleep(): void {
     const { kernel } = this;
     this.sleeps++;
-    kernel.asleep = true;
+    kernel.operations.asleep = true;
     if (this.#timeout !== null) clearTimeout(this.#timeout);
     this.#timeout = null;
     // Like a server of node:net, a kernel keeps its process alive while something of it is open.

@@ -9,7 +9,14 @@ import type { Heap, HeapBuffer, Sga } from '../ring/heap.ts';
 import { Connection } from './connection.ts';
 import { type Address, type Datapath, type DatapathHost, Family, SocketOption, SocketType } from './datapath.ts';
 import { Listener, UdpSocket } from './endpoints.ts';
-import { type CompletedOperation, Opcode, type Operation, OperationTable, type QueueToken } from './operation.ts';
+import {
+  type CompletedOperation,
+  deliverCompleted,
+  Opcode,
+  type Operation,
+  OperationTable,
+  type QueueToken,
+} from './operation.ts';
 import { type Coroutine, CoroutineClass, Scheduler } from './scheduler.ts';
 import { Task } from './task.ts';
 import { TimerWheel } from './timers.ts';
@@ -86,8 +93,6 @@ export class Kernel {
   /** Coroutines ended by a broken connection that they did not handle. */
   brokenConnections = 0;
   turns = 0;
-  /** Set by the host while it sleeps: an operation begun from outside a turn must wake it. */
-  asleep = false;
   closed = false;
   /** An error that escaped a coroutine nobody joins; the host throws it after the turn. */
   fatal: Error | null = null;
@@ -176,8 +181,7 @@ export class Kernel {
   /** Accepts the next connection; the token completes with its queue descriptor. */
   accept(qd: QueueDescriptor): QueueToken {
     this.#entry(qd, 'accept');
-    const op = this.operations.acquire<number>(Opcode.ACCEPT, qd, null);
-    op.raw = true;
+    const op = this.operations.acquire<number>(Opcode.ACCEPT, qd, deliverCompleted);
     this.datapath.accept(qd, op);
     return op.token;
   }
@@ -189,8 +193,7 @@ export class Kernel {
   connect(target: QueueDescriptor | Address, second?: Address | OperationOptions): QueueToken | Operation<Connection> {
     if (typeof target !== 'number') return this.#connection(target, second as OperationOptions | undefined);
     this.#entry(target, 'connect');
-    const op = this.operations.acquire<void>(Opcode.CONNECT, target, null);
-    op.raw = true;
+    const op = this.operations.acquire<void>(Opcode.CONNECT, target, deliverCompleted);
     this.datapath.connect(target, second as Address, op);
     return op.token;
   }
@@ -199,6 +202,7 @@ export class Kernel {
     const qd = this.socket(familyOf(address), SocketType.STREAM);
     const op = this.operations.acquire<Connection>(Opcode.CONNECT, qd, deliverConnected);
     op.onFailure = closeQueueOfFailedConnect;
+    op.rare = true;
     try {
       this.datapath.connect(qd, address, op as unknown as Operation<void>);
     } catch (error) {
@@ -235,8 +239,7 @@ export class Kernel {
   /** Sends buffers, whose references pass to the queue. The token completes when the queue has taken them. */
   push(qd: QueueDescriptor, sga: Sga): QueueToken {
     this.#entry(qd, 'push');
-    const op = this.operations.acquire<void>(Opcode.PUSH, qd, null);
-    op.raw = true;
+    const op = this.operations.acquire<void>(Opcode.PUSH, qd, deliverCompleted);
     this.datapath.push(qd, sga, op);
     return op.token;
   }
@@ -244,8 +247,7 @@ export class Kernel {
   /** Sends one datagram, to `to` or (null) to whom the buffer came from. */
   pushTo(qd: QueueDescriptor, buffer: HeapBuffer, to: IpAddress | null = null): QueueToken {
     this.#entry(qd, 'pushTo');
-    const op = this.operations.acquire<void>(Opcode.PUSH, qd, null);
-    op.raw = true;
+    const op = this.operations.acquire<void>(Opcode.PUSH, qd, deliverCompleted);
     this.datapath.pushTo(qd, buffer, to, op);
     return op.token;
   }
@@ -253,8 +255,7 @@ export class Kernel {
   /** Receives: the token completes with a buffer the caller must release (or push), or null at the end of the stream. */
   pop(qd: QueueDescriptor): QueueToken {
     this.#entry(qd, 'pop');
-    const op = this.operations.acquire<HeapBuffer | null>(Opcode.POP, qd, null);
-    op.raw = true;
+    const op = this.operations.acquire<HeapBuffer | null>(Opcode.POP, qd, deliverCompleted);
     this.datapath.pop(qd, op);
     return op.token;
   }
@@ -296,6 +297,7 @@ export class Kernel {
     if (timeout === undefined && signal === undefined) return;
     const onAbort = () => this.operations.cancel(op, abortReason(signal!));
     signal?.addEventListener('abort', onAbort);
+    op.rare = true;
     op.cleanup = () => {
       signal?.removeEventListener('abort', onAbort);
       if (op.timer >= 0) this.timers.cancel(op.timer);

@@ -38,6 +38,11 @@ export const MAX_OPERATIONS = 1 << SLOT_BITS;
 /** How a result is turned into what the caller sees when it is taken; static functions, never closures per message. */
 export type Deliver = (op: Operation<unknown>) => unknown;
 
+/** For operations waited for by their token: a {@link CompletedOperation}, also when it failed, instead of throwing. */
+export function deliverCompleted(op: Operation<unknown>): CompletedOperation {
+  return op.result();
+}
+
 /** What `wait`, `waitAny` and `waitAll` say of a finished operation (demi_qresult_t). */
 export interface CompletedOperation {
   readonly opcode: Opcode;
@@ -65,6 +70,8 @@ export class Operation<T> implements PromiseLike<T>, Iterator<Operation<T>, T, u
 
   /** Coroutine to wake, -1 for none. */
   waiter = -1;
+  /** One of `error`, `parent`, `children`, `onFailure` and `cleanup` is set: the hot path looks at this alone. */
+  rare = false;
   /** The waitAny or waitAll that this operation is part of. */
   parent: Operation<unknown> | null = null;
   children: Operation<unknown>[] | null = null;
@@ -75,8 +82,6 @@ export class Operation<T> implements PromiseLike<T>, Iterator<Operation<T>, T, u
   /** For datapaths: whatever number they keep per operation (bytes left, an address slot). */
   datum = 0;
   deliver: Deliver | null = null;
-  /** Waited for by its token: delivers a {@link CompletedOperation}, also when it failed, instead of throwing. */
-  raw = false;
   /** Runs once when the operation fails, before anybody is told. */
   onFailure: Deliver | null = null;
   /** Timer armed for the operation's deadline, -1 for none. */
@@ -104,6 +109,7 @@ export class Operation<T> implements PromiseLike<T>, Iterator<Operation<T>, T, u
 
   fail(error: Error): void {
     this.error = error;
+    this.rare = true;
     this.#settle(State.FAILED);
   }
 
@@ -115,17 +121,18 @@ export class Operation<T> implements PromiseLike<T>, Iterator<Operation<T>, T, u
   #settle(state: number): void {
     if (this.state !== State.PENDING) throw new Error(`operation ${this.token} completed twice`);
     this.state = state;
-    if (this.cleanup !== null) this.#clean();
-    if (state === State.FAILED && this.onFailure !== null) this.onFailure(this as Operation<unknown>);
+    if (this.rare) this.#settleRare();
     if (this.waiter >= 0) this.table.scheduler.wake(this.waiter);
-    else if (this.parent !== null) this.parent.childSettled();
     else if (this.#resolve !== null) this.#deliverToPromise();
   }
 
-  #clean(): void {
-    const cleanup = this.cleanup!;
+  #settleRare(): void {
+    const { cleanup } = this;
     this.cleanup = null;
-    cleanup();
+    if (cleanup !== null) cleanup();
+    if (this.state === State.FAILED && this.onFailure !== null) this.onFailure(this as Operation<unknown>);
+    // Nobody but its group waits for an operation that is part of one.
+    if (this.parent !== null) this.parent.childSettled();
   }
 
   childSettled(): void {
@@ -148,11 +155,12 @@ export class Operation<T> implements PromiseLike<T>, Iterator<Operation<T>, T, u
   }
 
   #take(): this {
-    const { error, raw } = this;
-    if (raw) this.value = this.result() as T;
-    else if (error === null && this.deliver !== null) this.value = this.deliver(this as Operation<unknown>) as T;
+    const { error, deliver } = this;
+    if (deliver !== null && (error === null || deliver === deliverCompleted)) {
+      this.value = deliver(this as Operation<unknown>) as T;
+    }
     this.table.release(this as Operation<unknown>);
-    if (error !== null && !raw) throw error;
+    if (error !== null && deliver !== deliverCompleted) throw error;
     this.done = true;
     return this;
   }
@@ -241,6 +249,8 @@ export class OperationTable {
   withdraw: (op: Operation<unknown>) => void = () => {};
   /** Called with a result nobody will take. */
   discard: (op: Operation<unknown>) => void = () => {};
+  /** Set by the host while it sleeps: an operation begun from outside a turn must wake it. */
+  asleep = false;
   /** Operations outstanding: taken, and neither finished with nor withdrawn. */
   inUse = 0;
   readonly #all: Operation<unknown>[] = [];
@@ -263,7 +273,7 @@ export class OperationTable {
     op.deliver = deliver;
     op.waiter = -1;
     this.inUse++;
-    if (this.kernel.asleep) this.kernel.onWork();
+    if (this.asleep) this.kernel.onWork();
     return op as Operation<T>;
   }
 
@@ -279,9 +289,7 @@ export class OperationTable {
   release(op: Operation<unknown>): void {
     op.state = State.FREE;
     // What most operations never have is reset here and not in acquire, and only where it is set: it is the hot path.
-    if (op.raw || op.error !== null || op.onFailure !== null) resetRare(op);
-    if (op.parent !== null) op.parent = null;
-    if (op.children !== null) detachChildren(op);
+    if (op.rare) resetRare(op);
     op.token = (op.token + NEXT_GENERATION) & TOKEN_MASK;
     this.inUse--;
     op.next_ = this.#free;
@@ -316,13 +324,11 @@ export class OperationTable {
 }
 
 function resetRare(op: Operation<unknown>): void {
-  op.raw = false;
+  op.rare = false;
   op.error = null;
   op.onFailure = null;
-}
-
-/** A group that is over must not be told of its children any more: its slot may soon be another operation's. */
-function detachChildren(op: Operation<unknown>): void {
-  for (const child of op.children!) if (child.parent === op) child.parent = null;
+  op.parent = null;
+  // A group that is over must not be told of its children any more: its slot may soon be another operation's.
+  for (const child of op.children ?? []) if (child.parent === op) child.parent = null;
   op.children = null;
 }

@@ -56,12 +56,15 @@ function group(
     }
   }
   const op = operations.acquire<unknown>(Opcode.ANY, -1, deliver);
+  op.rare = true;
   op.onFailure = release;
   op.children = children;
   op.missing = missing;
   for (const child of children) {
-    if (child.state === State.PENDING) child.parent = op;
-    else op.missing--;
+    if (child.state === State.PENDING) {
+      child.rare = true;
+      child.parent = op;
+    } else op.missing--;
   }
   if (op.missing <= 0) op.complete(undefined);
   else if (options !== undefined) kernel.limit(op, options);

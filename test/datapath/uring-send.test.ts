@@ -80,7 +80,7 @@ class World {
   readonly outbox = new Outbox();
   readonly control = mapArena(batchBytes(ENTRIES));
   readonly sender: Sender;
-  readonly table = new OperationTable({ asleep: false } as Kernel, new Scheduler());
+  readonly table = new OperationTable(null as unknown as Kernel, new Scheduler());
   readonly sockets: UringSocket[] = [];
   readonly expected: number[][] = [];
   readonly arrived: number[][] = [];

@@ -5,7 +5,7 @@ import fc from 'fast-check';
 import { SimulatedNetwork } from '../../src/datapath/simulated/network.ts';
 import { simulatedKernel } from '../../src/datapath/simulated.ts';
 import type { Kernel } from '../../src/kernel/kernel.ts';
-import { Opcode, type Operation, OperationTable } from '../../src/kernel/operation.ts';
+import { deliverCompleted, Opcode, type Operation, OperationTable } from '../../src/kernel/operation.ts';
 import type { Coroutine } from '../../src/kernel/scheduler.ts';
 
 const used = { name: 'IsthmusError', code: 'ERR_TOKEN_USED' };
@@ -18,9 +18,7 @@ function newKernel(): { k: Kernel; run(until?: number): void } {
 
 /** An operation of nobody, waited for by its token where `raw`. */
 function begin<T>(k: Kernel, raw = false): Operation<T> {
-  const op = k.operations.acquire<T>(Opcode.JOIN, -1, null);
-  op.raw = raw;
-  return op;
+  return k.operations.acquire<T>(Opcode.JOIN, -1, raw ? deliverCompleted : null);
 }
 
 describe('operation', () => {

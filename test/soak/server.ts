@@ -4,13 +4,14 @@
  */
 import { loadApp } from '../../src/apps/registry.ts';
 import { spawned, startKernel } from '../../src/cli/launch.ts';
+import { UringDatapath } from '../../src/datapath/uring.ts';
 
 export interface MemorySample {
   readonly rss: number;
   readonly heapUsed: number;
   readonly external: number;
   readonly arrayBuffers: number;
-  /** Buffers of the kernel's own heap that are in use, operations outstanding, coroutines alive, queues open. */
+  /** Buffers of the kernel's own heap that are in use (those that lie ready to receive into are not), operations outstanding, coroutines alive, queues open. */
   readonly buffers: number;
   readonly operations: number;
   readonly coroutines: number;
@@ -19,6 +20,7 @@ export interface MemorySample {
 
 const { gc } = globalThis as { gc?: () => void };
 const { kernel } = await startKernel(process.argv[2] ?? 'auto');
+const { datapath } = kernel;
 const echo = await loadApp('echo');
 const context = {
   core: 0,
@@ -37,7 +39,7 @@ process.on('message', () => {
     heapUsed,
     external,
     arrayBuffers,
-    buffers: kernel.heap.inUse,
+    buffers: kernel.heap.inUse - (datapath instanceof UringDatapath ? datapath.readyBuffers : 0),
     operations: kernel.operations.inUse,
     coroutines: kernel.scheduler.alive,
     queues: kernel.openQueues,

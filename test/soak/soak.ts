@@ -89,7 +89,7 @@ async function settled(server: ChildProcess, receive: <T>() => Promise<T>): Prom
     server.send('sample');
     const sample = await answer;
     // The listener and the datagram socket stay.
-    if (sample.queues <= 2 || i === 50) return sample;
+    if (sample.queues <= 2 || i === 1500) return sample;
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
 }

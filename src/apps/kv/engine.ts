@@ -9,6 +9,7 @@ import { commandSpecs } from './commands/table.ts';
 import { endTransaction } from './commands/transaction.ts';
 import { Config } from './config.ts';
 import { type Command, CommandTable } from './dispatch.ts';
+import { LookAhead } from './look-ahead.ts';
 import { ERR_OOM, wrongArity } from './resp/errors.ts';
 import type { ReplyWriter } from './resp/reply.ts';
 import { Assembler, readRequest } from './resp/request.ts';
@@ -68,6 +69,7 @@ export class Engine {
   readonly #expiry: ActiveExpiry;
   readonly #get: Command;
   readonly #set: Command;
+  readonly #ahead = new LookAhead();
   #nextId = 1;
   #context: CommandContext | null = null;
   /** Assemblers that no request needs now, and the bytes of their buffers. */
@@ -119,8 +121,10 @@ export class Engine {
     const { errors } = reply;
     const view = viewOf(input);
     c.input = input;
+    let seen = pos;
     while (pos < end && !session.closing && !reply.stop) {
       if (session.pending === null && input[pos] === STAR) {
+        if (pos >= seen) seen = this.#ahead.touch(c.db.dict, input, pos, end);
         const next = readRequest(c, input, view, pos, end);
         if (next > 0) {
           pos = next;

@@ -88,6 +88,11 @@ export class Receiver {
     this.#datagrams = null;
   }
 
+  /** Buffers that lie ready for the kernel to receive into: as many as the turns of late have used. */
+  get ready(): number {
+    return this.#streams.present + (this.#reserve?.present ?? 0) + (this.#datagrams?.present ?? 0);
+  }
+
   /** Sockets that wait for buffers. */
   get starving(): boolean {
     return this.#starved.length > 0;

@@ -243,3 +243,24 @@ test('TIME has microseconds', () => {
   const engine = new Engine({ now: () => 1_700_000_000_123.5, random: seededRandom(1) });
   assert.equal(new TestClient(engine, new MemorySink()).call('TIME'), '*2\r\n$10\r\n1700000000\r\n$6\r\n123500\r\n');
 });
+
+test('a pipeline over a large keyspace is answered as one command after the other would be, wherever it is cut', () => {
+  const random = seededRandom(7);
+  const engine = new Engine({ now: () => 1, random });
+  const kv = new TestClient(engine, new MemorySink());
+  // enough keys that the look-ahead at the table is worthwhile
+  for (let i = 0; i < 50_000; i++) kv.call('SET', `key:${i}`, `value ${i}`);
+  const requests: Buffer[] = [];
+  const replies: string[] = [];
+  for (let i = 0; i < 200; i++) {
+    const key = random() % 60_000;
+    const value = `value ${key}`;
+    requests.push(encodeRequest(i % 5 === 4 ? ['PING'] : ['GET', `key:${key}`]));
+    replies.push(i % 5 === 4 ? '+PONG\r\n' : key < 50_000 ? `$${value.length}\r\n${value}\r\n` : '$-1\r\n');
+  }
+  const input = Buffer.concat(requests);
+  for (let cut = 0; cut < 40; cut++) {
+    const at = random() % input.length;
+    assert.equal(kv.send(input.subarray(0, at)) + kv.send(input.subarray(at)), replies.join(''));
+  }
+});
