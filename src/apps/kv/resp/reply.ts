@@ -226,7 +226,8 @@ export class ReplyWriter {
 
   /** Bulk string from bytes whose view is at hand: the way of GET. */
   bulkView(source: Uint8Array, view: DataView, offset: number, length: number): void {
-    if (this.end - this.pos < length + 16) {
+    // as much as `head` wants: it must not go on to the next chunk, whose view is another
+    if (this.end - this.pos < length + 32) {
       this.bulk(source, offset, length);
       return;
     }
