@@ -88,3 +88,21 @@ test('a discarded reply leaves no trace', () => {
   });
   assert.equal(out, '+OK\r\n+END\r\n');
 });
+
+test('a bulk whose view is at hand is whole, however little room its chunk has left', () => {
+  const source = Buffer.alloc(128, 'abcdefghijklmnopqrstuvwxyz');
+  const view = new DataView(source.buffer, source.byteOffset, source.byteLength);
+  for (let room = 0; room <= 160; room++) {
+    for (let length = 0; length <= 110; length++) {
+      const filler = 'x'.repeat(512 - room);
+      const reply = written(
+        (r) => {
+          r.raw(Buffer.from(filler), 0, filler.length);
+          r.bulkView(source, view, 3, length);
+        },
+        { size: 512 },
+      );
+      assert.equal(reply, `${filler}$${length}\r\n${source.toString('latin1', 3, 3 + length)}\r\n`);
+    }
+  }
+});
