@@ -6,10 +6,18 @@ import { ERRNO, IsthmusError, systemError } from '../errors.ts';
 import type { Datapath } from '../kernel/datapath.ts';
 import { probeUring } from '../linux/probe.ts';
 import type { HeapOptions } from '../ring/heap.ts';
+import { type DatapathSpec, parseSpec } from './spec.ts';
 
 /** What `--datapath` takes. */
-export const DATAPATHS = ['auto', 'kernel', 'uring', 'simulated'] as const;
-export type DatapathSpec = (typeof DATAPATHS)[number];
+export const DATAPATHS = [
+  'auto',
+  'kernel',
+  'uring',
+  'simulated',
+  'xdp:INTERFACE…',
+  'tap:NAME,ADDRESS/PREFIX…',
+  'memory:NAME',
+] as const;
 
 export interface OpenOptions {
   /** The heap whose buffers are received into and sent from. */
@@ -32,6 +40,8 @@ export interface OpenedDatapath {
  * machine does not allow the one asked for, with what it would take
  */
 export async function openDatapath(spec: string = 'auto', options: OpenOptions = {}): Promise<OpenedDatapath> {
+  const parsed = parseSpec(spec);
+  if (parsed.text !== null) return openNamed(parsed, spec, options);
   switch (spec) {
     case 'auto':
       return openBest(options);
@@ -63,6 +73,36 @@ async function openBest(options: OpenOptions): Promise<OpenedDatapath> {
 async function openKernel({ heap, sendLimit }: OpenOptions): Promise<Datapath> {
   const { SocketsDatapath } = await import('./sockets.ts');
   return new SocketsDatapath({ ...(heap && { heap }), ...(sendLimit !== undefined && { sendLimit }) });
+}
+
+/** Those whose specification says more than their name. */
+async function openNamed(spec: DatapathSpec, whole: string, { heap, sendLimit }: OpenOptions): Promise<OpenedDatapath> {
+  const { kind, middleware } = spec;
+  const text = spec.text!;
+  const options = { ...(heap && { heap }), ...(sendLimit !== undefined && { sendLimit }) };
+  if (kind === 'memory' && middleware === null) {
+    const { openMemory } = await import('./memory.ts');
+    return opened(openMemory(text, options), 'as asked; memory shared with other processes of this host');
+  }
+  if (kind !== 'xdp' && kind !== 'tap') {
+    const hint = kind === 'memory' ? 'nothing can stand in its way' : `there are ${DATAPATHS.join(', ')}`;
+    throw systemError(ERRNO.EINVAL, 'datapath', `'${whole}'`, hint);
+  }
+  const between = middleware === null ? null : (await import('./middleware.ts')).openMiddleware(middleware);
+  const stackOptions = { ...options, ...(between !== null && { middleware: between }) };
+  try {
+    if (kind === 'tap') {
+      const { openTap } = await import('./tap.ts');
+      const datapath = openTap(text, stackOptions);
+      return opened(datapath, `as asked; our own TCP/IP on the tap device ${datapath.link.interfaceName}`);
+    }
+    const { openXdp } = await import('./xdp.ts');
+    const datapath = openXdp(text, stackOptions);
+    return opened(datapath, `as asked; AF_XDP on ${datapath.about}`);
+  } catch (error) {
+    between?.close?.();
+    throw error;
+  }
 }
 
 async function openUring({ heap, sendLimit }: OpenOptions): Promise<Datapath> {

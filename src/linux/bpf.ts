@@ -40,6 +40,8 @@ const cBpf = libcFunction<[number: number, command: number, attributes: number, 
   ['long', 'int', 'long', 'int'],
   'long',
 );
+const cFcntl = libcFunction<[fd: number, command: number, argument: number]>('fcntl', ['int', 'int', 'int']);
+const F_DUPFD_CLOEXEC = 1030;
 const attributes = reserveScratch(ATTRIBUTES_BYTES);
 const at = attributes >> 2;
 const info = reserveScratch(256);
@@ -83,6 +85,8 @@ export interface MapOptions {
   readonly name: string;
   /** An ARRAY that this process maps and changes by plain stores, see {@link BpfMap.mapped}. */
   readonly mappable?: boolean;
+  /** Descriptor of a map of this kind that is there already, e.g. of another thread: it is duplicated, and none is made. */
+  readonly existing?: number;
 }
 
 /** A map. Keys and values are bytes as the program sees them; for PERCPU maps a value is one after another per processor. */
@@ -102,14 +106,10 @@ export class BpfMap {
   /** @throws IsthmusError EPERM without the capabilities, EINVAL for a map the kernel does not know */
   constructor(options: MapOptions) {
     const { type, keyBytes, valueBytes, maxEntries, name } = options;
-    clearAttributes();
-    scratchI32[at] = type;
-    scratchI32[at + 1] = keyBytes;
-    scratchI32[at + 2] = valueBytes;
-    scratchI32[at + 3] = maxEntries;
-    scratchI32[at + 4] = options.mappable ? MAP_MMAPABLE : 0;
-    setName(7, name);
-    this.fd = orThrow(bpf(Command.MAP_CREATE), 'bpf', `map ${name}`, NEEDS);
+    this.fd =
+      options.existing === undefined
+        ? createMap(options)
+        : orThrow(cFcntl(options.existing, F_DUPFD_CLOEXEC, 0), 'fcntl', `map ${name}`);
     this.keyBytes = keyBytes;
     this.maxEntries = maxEntries;
     const rounded = Math.ceil(valueBytes / 8) * 8;
@@ -186,6 +186,17 @@ export class BpfMap {
     put(this.#memory, 0, this.keyBytes, key);
     setPointer(2, 0, this.#memory.addressHigh);
   }
+}
+
+function createMap({ type, keyBytes, valueBytes, maxEntries, name, mappable }: MapOptions): number {
+  clearAttributes();
+  scratchI32[at] = type;
+  scratchI32[at + 1] = keyBytes;
+  scratchI32[at + 2] = valueBytes;
+  scratchI32[at + 3] = maxEntries;
+  scratchI32[at + 4] = mappable ? MAP_MMAPABLE : 0;
+  setName(7, name);
+  return orThrow(bpf(Command.MAP_CREATE), 'bpf', `map ${name}`, NEEDS);
 }
 
 function put(memory: MappedMemory, offset: number, bytes: number, value: Uint8Array | number): void {

@@ -19,6 +19,7 @@ const IFLA_NUM_RX_QUEUES = 32;
 const VETH_INFO_PEER = 1;
 const IFA_F_NODAD = 0x02;
 const RTPROT_STATIC = 4;
+const NTF_USE = 0x01;
 
 export interface LinkChanges {
   readonly up?: boolean;
@@ -112,6 +113,22 @@ export class NetworkSetup extends NetworkReader {
     if (via.gateway !== undefined) message.attribute(5, ipBytes(via.gateway));
     if (via.interfaceIndex !== undefined) message.attribute(4, via.interfaceIndex);
     this.socket.request(message, `route ${destination}/${prefixLength}`);
+  }
+
+  /**
+   * Has the kernel behave as if it sent something to a neighbour (NTF_USE): it asks for a hardware address that it does not
+   * know, and probes one that it has not heard of lately. What it learns is told to whoever monitors.
+   */
+  useNeighbour(index: number, address: string): void {
+    const ip = ipBytes(address);
+    const message = new NetlinkMessage(RouteMessage.NEWNEIGH, NLM_F_CREATE)
+      .u32(familyNumber(ip))
+      .u32(index)
+      .u16(0)
+      .u8(NTF_USE)
+      .u8(0)
+      .attribute(1, ip);
+    this.socket.request(message, `neighbour ${address}`);
   }
 
   /** Tells the kernel a neighbour's hardware address for good. */

@@ -6,12 +6,12 @@ import { closeSync, constants, openSync, readdirSync, readFileSync } from 'node:
 import { availableParallelism, release } from 'node:os';
 import { IsthmusError } from '../errors.ts';
 import { getAffinity } from './affinity.ts';
+import { capabilityNames } from './capabilities.ts';
 import { Epoll } from './epoll.ts';
-import { close } from './libc.ts';
 import { getLimit, Limit, type LimitValue } from './limits.ts';
-import { SOCK_RAW, socket } from './socket.ts';
 import { Ring } from './uring.ts';
 import { Feature, Op, Setup } from './uring-abi.ts';
+import { xdpRefusal } from './xdp-probe.ts';
 
 /** `reason` says why not; `needs` says what would have to change. Both are empty where it is available. */
 export interface Facility {
@@ -56,7 +56,6 @@ export interface Probe {
 }
 
 const AVAILABLE: Facility = { available: true, reason: '', needs: '' };
-const AF_XDP = 44;
 
 /** Looks at everything. Takes about a millisecond; never throws for what is missing. */
 export function probe(): Probe {
@@ -75,7 +74,7 @@ export function probe(): Probe {
     hugePages: hugePages(),
     epoll: attempt(() => new Epoll(8).close(), 'a Linux kernel'),
     ioUring: probeUring(seccomp),
-    xdp: probeXdp(capabilities),
+    xdp: probeXdp(),
     tun: probeTun(capabilities),
     fuse: probeFuse(capabilities),
   };
@@ -136,11 +135,11 @@ function uringNeeds(code: string, disabled: number | null, seccomp: number): str
   return 'a kernel of 6.1 or later';
 }
 
-function probeXdp(capabilities: readonly string[]): Facility {
+function probeXdp(): Facility {
+  const refusal = xdpRefusal();
+  if (refusal === null) return AVAILABLE;
   const needs = 'CAP_NET_RAW, CAP_NET_ADMIN, CAP_BPF and a kernel with CONFIG_XDP_SOCKETS';
-  const made = attempt(() => close(socket(AF_XDP, SOCK_RAW, 0)), needs);
-  if (!made.available) return made;
-  return requireCapabilities(capabilities, ['CAP_NET_ADMIN', ['CAP_BPF', 'CAP_SYS_ADMIN']], needs);
+  return { available: false, reason: refusal.message, needs };
 }
 
 function probeTun(capabilities: readonly string[]): Facility {
@@ -197,16 +196,4 @@ function setNames(table: Record<string, number>, bits: number): string[] {
   return Object.entries(table)
     .filter(([, bit]) => (bits & bit) !== 0)
     .map(([name]) => name);
-}
-
-// linux/capability.h, by bit number.
-const CAPABILITIES =
-  'CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE NET_BIND_SERVICE NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO SYS_CHROOT SYS_PTRACE SYS_PACCT SYS_ADMIN SYS_BOOT SYS_NICE SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG MKNOD LEASE AUDIT_WRITE AUDIT_CONTROL SETFCAP MAC_OVERRIDE MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ PERFMON BPF CHECKPOINT_RESTORE'.split(
-    ' ',
-  );
-
-/** Names the bits of a hexadecimal mask as in /proc/PID/status. */
-export function capabilityNames(mask: string): string[] {
-  const bits = BigInt(`0x${mask}`);
-  return CAPABILITIES.filter((_, bit) => (bits >> BigInt(bit)) & 1n).map((name) => `CAP_${name}`);
 }

@@ -3,7 +3,16 @@
  * It owns descriptors only, so program and maps leave the interface when it is closed or the process ends in any way.
  */
 import { ERRNO, IsthmusError, systemError } from '../errors.ts';
-import { BpfMap, type BpfProgram, linkXdp, loadXdpProgram, MapType, type XdpLink, type XdpMode } from './bpf.ts';
+import {
+  BpfMap,
+  type BpfProgram,
+  linkXdp,
+  loadXdpProgram,
+  type MapOptions,
+  MapType,
+  type XdpLink,
+  type XdpMode,
+} from './bpf.ts';
 import {
   ADDRESS_KEY_BYTES,
   ADDRESS_SLOTS,
@@ -20,6 +29,34 @@ import {
 
 const MAX_ADDRESSES = 1024;
 export const MAX_QUEUES = 256;
+
+/** The maps: type, bytes of a key and of a value, entries, name. */
+export const FILTER_MAPS = {
+  sockets: { type: MapType.XSKMAP, keyBytes: 4, valueBytes: 4, maxEntries: MAX_QUEUES, name: 'isthmus_xsks' },
+  addresses: {
+    type: MapType.HASH,
+    keyBytes: ADDRESS_KEY_BYTES,
+    valueBytes: 4,
+    maxEntries: MAX_ADDRESSES,
+    name: 'isthmus_addr',
+  },
+  ports: {
+    type: MapType.ARRAY,
+    keyBytes: 4,
+    valueBytes: PORT_BITMAP_BYTES,
+    maxEntries: 2 * ADDRESS_SLOTS,
+    name: 'isthmus_ports',
+    mappable: true,
+  },
+  fragments: {
+    type: MapType.LRU_HASH,
+    keyBytes: FRAGMENT_KEY_BYTES,
+    valueBytes: 8,
+    maxEntries: FRAGMENT_SLOTS,
+    name: 'isthmus_frags',
+  },
+  counters: { type: MapType.PERCPU_ARRAY, keyBytes: 4, valueBytes: 8, maxEntries: COUNTERS, name: 'isthmus_count' },
+} as const satisfies Record<XdpMapName, MapOptions>;
 
 export interface XdpFilterOptions {
   /**
@@ -65,18 +102,18 @@ export class XdpFilter {
     this.interfaceIndex = interfaceIndex;
     const code = assembleXdpProgram(options.vlan);
     const made: { close(): void }[] = [];
-    const map = (type: MapType, keyBytes: number, valueBytes: number, maxEntries: number, name: string): BpfMap => {
-      const one = new BpfMap({ type, keyBytes, valueBytes, maxEntries, name, mappable: name === 'isthmus_ports' });
+    const map = (name: XdpMapName): BpfMap => {
+      const one = new BpfMap(FILTER_MAPS[name]);
       made.push(one);
       return one;
     };
     try {
       this.maps = {
-        sockets: map(MapType.XSKMAP, 4, 4, MAX_QUEUES, 'isthmus_xsks'),
-        addresses: map(MapType.HASH, ADDRESS_KEY_BYTES, 4, MAX_ADDRESSES, 'isthmus_addr'),
-        ports: map(MapType.ARRAY, 4, PORT_BITMAP_BYTES, 2 * ADDRESS_SLOTS, 'isthmus_ports'),
-        fragments: map(MapType.LRU_HASH, FRAGMENT_KEY_BYTES, 8, FRAGMENT_SLOTS, 'isthmus_frags'),
-        counters: map(MapType.PERCPU_ARRAY, 4, 8, COUNTERS, 'isthmus_count'),
+        sockets: map('sockets'),
+        addresses: map('addresses'),
+        ports: map('ports'),
+        fragments: map('fragments'),
+        counters: map('counters'),
       };
       this.program = loadXdpProgram('isthmus_xdp', code, this.maps);
       made.push(this.program);
@@ -163,19 +200,7 @@ export class XdpFilter {
 
   /** What the program has counted, over all processors. */
   counters(): XdpFilterCounters {
-    const read = (counter: number): number => {
-      const value = this.maps.counters.lookup(counter)!;
-      const words = new Uint32Array(value.buffer);
-      let sum = 0;
-      for (let i = 0; i < words.length; i += 2) sum += words[i]! + words[i + 1]! * 2 ** 32;
-      return sum;
-    };
-    return {
-      redirected: read(Counter.REDIRECTED),
-      passed: read(Counter.PASSED),
-      noSocket: read(Counter.NO_SOCKET),
-      fragments: read(Counter.FRAGMENTS),
-    };
+    return readCounters(this.maps.counters);
   }
 
   /** Takes the program off the interface and lets go of everything. Idempotent. */
@@ -186,6 +211,23 @@ export class XdpFilter {
     this.program.close();
     for (const map of Object.values(this.maps)) map.close();
   }
+}
+
+/** Sums over all processors. */
+export function readCounters(counters: BpfMap): XdpFilterCounters {
+  const read = (counter: number): number => {
+    const value = counters.lookup(counter)!;
+    const words = new Uint32Array(value.buffer);
+    let sum = 0;
+    for (let i = 0; i < words.length; i += 2) sum += words[i]! + words[i + 1]! * 2 ** 32;
+    return sum;
+  };
+  return {
+    redirected: read(Counter.REDIRECTED),
+    passed: read(Counter.PASSED),
+    noSocket: read(Counter.NO_SOCKET),
+    fragments: read(Counter.FRAGMENTS),
+  };
 }
 
 function attach(

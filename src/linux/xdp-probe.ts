@@ -2,11 +2,10 @@
  * May this process bypass the kernel here? Looked at before anything is made, with one line that says what is missing.
  * It reads /proc/self/status and limits, opens one AF_XDP socket and closes it; it can raise the limit of locked memory.
  */
-import { readFileSync } from 'node:fs';
 import { ERRNO, IsthmusError } from '../errors.ts';
+import { heldCapabilities } from './capabilities.ts';
 import { close } from './libc.ts';
 import { Limit, raiseLimit } from './limits.ts';
-import { capabilityNames } from './probe.ts';
 import { SOCK_RAW, socket } from './socket.ts';
 
 const AF_XDP = 44;
@@ -68,9 +67,4 @@ export function requireXdp(needs: XdpNeeds = {}): void {
 function refusal(code: 'EPERM' | 'ENOSYS' | 'EAFNOSUPPORT' | 'ENOBUFS', line: string): IsthmusError {
   const errno = { ...ERRNO }[code];
   return new IsthmusError(`${code}: ${line}`, { code, errno: -errno });
-}
-
-function heldCapabilities(): string[] {
-  const status = readFileSync('/proc/thread-self/status', 'latin1'); // a thread may have dropped some
-  return capabilityNames(/^CapEff:\s*([0-9a-f]+)/m.exec(status)?.[1] ?? '0');
 }

@@ -186,6 +186,14 @@ export class RingConsumer {
     return (tail - this.#head) >>> 0;
   }
 
+  /**
+   * Whether the producer has published since {@link RingConsumer.ready}, by a plain load. For a loop that polls: the
+   * language does not promise that it ever sees a change, so ask `ready` as well now and then, and before sleeping.
+   */
+  get changed(): boolean {
+    return this.i32[this.#tailWord] !== this.#tail;
+  }
+
   /** Index in `i32` of the first word of the `i`-th ready descriptor (0 is the oldest). */
   at(i: number): number {
     return this.#first + (((this.#head + i) & this.#mask) << DESCRIPTOR_SHIFT);

@@ -76,13 +76,15 @@ export class HeapBuffer {
     return new TextDecoder().decode(this.bytes);
   }
 
-  /** Fills the buffer from its start with `source` (bytes or UTF-8 text) and sets `length`. */
+  /** Fills the buffer from its start, behind the heap's headroom, with `source` (bytes or UTF-8 text) and sets `length`. */
   fill(source: Uint8Array | string): this {
     if (this.references === 0) this.heap.refuse(this, 'used after it was freed', 'ERR_BUFFER_FREED');
     const data = typeof source === 'string' ? new TextEncoder().encode(source) : source;
-    if (data.length > this.capacity) throw new RangeError(`${data.length} bytes do not fit in ${this.capacity}`);
-    this.offset = this.base;
-    this.memory.set(data, this.base);
+    const { headroom } = this.heap;
+    const room = this.capacity - headroom;
+    if (data.length > room) throw new RangeError(`${data.length} bytes do not fit in ${room}`);
+    this.offset = this.base + headroom;
+    this.memory.set(data, this.offset);
     this.length = data.length;
     return this;
   }
@@ -123,6 +125,8 @@ export type Sga = HeapBuffer | readonly HeapBuffer[];
 
 export interface HeapOptions {
   readonly sizeClasses?: readonly SizeClass[];
+  /** Bytes left free in front of the data of every buffer, for the headers of whoever sends it; a multiple of 4. Default 0. */
+  readonly headroom?: number;
   /** Poison freed buffers, and name double frees, use after free and writes after free. Slow; for tests and debugging. */
   readonly checked?: boolean;
 }
@@ -152,6 +156,8 @@ function align(value: number, to: number): number {
 export class Heap {
   readonly region: Region;
   readonly checked: boolean;
+  /** Bytes free in front of the data of every buffer it gives. */
+  readonly headroom: number;
   readonly bufferCount: number;
   /** Offset of the table of peer addresses, one per buffer, in the region (so that the kernel can read them). */
   readonly peersBase: number;
@@ -174,6 +180,10 @@ export class Heap {
     if (region.byteLength < heapBytes(classes)) throw new RangeError(`region too small: ${region.byteLength} bytes`);
     this.region = region;
     this.checked = options.checked ?? false;
+    this.headroom = options.headroom ?? 0;
+    if (!(this.headroom >= 0 && this.headroom % 4 === 0 && this.headroom < classes.at(-1)!.bytes)) {
+      throw new RangeError(`bad headroom: ${this.headroom}`);
+    }
     this.#classes = classes;
     this.#freeCount = new Int32Array(classes.length);
     this.#lowWater = new Int32Array(classes.length);
@@ -196,14 +206,15 @@ export class Heap {
 
   /** Largest buffer this heap can give, in bytes. */
   get largest(): number {
-    return this.#classes[this.#classes.length - 1]!.bytes;
+    return this.#classes[this.#classes.length - 1]!.bytes - this.headroom;
   }
 
-  /** A buffer of at least `bytes` with one holder and `length` = `bytes`, or null when the heap is used up. */
+  /** A buffer of at least `bytes` behind the headroom with one holder and `length` = `bytes`, or null when the heap is used up. */
   tryAlloc(bytes: number): HeapBuffer | null {
     const classes = this.#classes;
+    const needed = bytes + this.headroom;
     for (let c = 0; c < classes.length; c++) {
-      if (classes[c]!.bytes < bytes) continue;
+      if (classes[c]!.bytes < needed) continue;
       const left = this.#freeCount[c]!;
       if (left === 0) continue;
       const stack = this.#free[c]!;
@@ -212,7 +223,7 @@ export class Heap {
       if (left - 1 < this.#lowWater[c]!) this.#lowWater[c] = left - 1;
       if (this.checked) buffer = this.#checkedHandle(stack, left - 1, buffer);
       buffer.references = 1;
-      buffer.offset = buffer.base;
+      buffer.offset = buffer.base + this.headroom;
       buffer.length = bytes;
       buffer.peerLength = 0;
       this.inUse++;

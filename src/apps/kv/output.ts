@@ -68,11 +68,11 @@ export class Output implements ReplySink {
   }
 
   #install(bytes: number): void {
-    const buffer = this.#heap.tryAlloc(bytes);
+    const buffer = this.#heap.tryAlloc(bytes - this.#heap.headroom);
     if (buffer !== null) {
       this.#current = buffer;
-      this.#start = buffer.base;
-      this.writer.install(buffer.memory, buffer.base, buffer.base + buffer.capacity);
+      this.#start = buffer.offset;
+      this.writer.install(buffer.memory, buffer.offset, buffer.base + buffer.capacity);
     } else this.#installPlain(bytes);
   }
 

@@ -384,7 +384,10 @@ export class IpOutput implements SegmentOutput {
     return Math.min(LOOPBACK_MTU, this.#context.heap.largest - HEADROOM);
   }
 
-  /** What we send to ourselves is a copy always: the sender may send its own buffer again, the receiver keeps what it gets. */
+  /**
+   * What we send to ourselves is a copy, unless nobody else holds it: the sender may send its own buffer again, and the
+   * receiver keeps what it gets.
+   */
   #sendLocal(
     flow: Flow,
     protocol: number,
@@ -404,9 +407,12 @@ export class IpOutput implements SegmentOutput {
       packet.release();
       return errno;
     }
-    const copy = gather(this.#context, packet, payload, payloadOffset, payloadLength);
-    packet.release();
-    if (copy === null) return ERRNO.ENOBUFS;
+    let copy: HeapBuffer | null = packet;
+    if (payload !== null || packet.references > 1) {
+      copy = gather(this.#context, packet, payload, payloadOffset, payloadLength);
+      packet.release();
+      if (copy === null) return ERRNO.ENOBUFS;
+    }
     this.#putHeader(copy, flow, protocol, copy.length, 0, IPV4_DONT_FRAGMENT, hopLimit);
     counters.loopback++;
     this.#loopback.push(copy);

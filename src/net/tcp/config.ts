@@ -62,6 +62,11 @@ export interface TcpConfig {
   /** Ports for {@link Tcp.connect} (RFC 6335: 49152 to 65535). */
   readonly firstPort: number;
   readonly lastPort: number;
+  /**
+   * Buffers kept back for acknowledgements and resets when the heap is used up: without them two ends of one heap, each
+   * waiting for the other to acknowledge, would wait for ever. {@link Tcp.dispose} gives them back.
+   */
+  readonly reservedBuffers: number;
   /** Least time between two answers to unacceptable segments of a connection (RFC 5961 section 7, ACK storms). */
   readonly challengeIntervalMs: number;
 }
@@ -104,6 +109,7 @@ export const DEFAULT_TCP_CONFIG: TcpConfig = {
   checksumOffload: false,
   firstPort: 49152,
   lastPort: 65535,
+  reservedBuffers: 0,
   challengeIntervalMs: 500,
 };
 

@@ -24,6 +24,8 @@ import type { Tcp } from './tcp.ts';
 /** Payloads up to this size are copied behind the header: cheaper than a second piece, and the packet stays small. */
 const COPY_BELOW = 128;
 const TIMESTAMP_BYTES = 12;
+/** Data that fits in a buffer kept back: with a heap used up by what the programs have pushed, this much still goes out. */
+export const RESERVE_DATA = 128;
 
 /** Sum of the pseudo header but for the length, folded (RFC 9293 3.1, RFC 8200 8.1). */
 export function pseudoSum(flow: Flow): number {
@@ -83,6 +85,7 @@ export function emit(c: Connection, seq: number, dataLength: number, flags: numb
   if (packet === null) {
     const copied = payload === null ? dataLength : 0;
     packet = tcp.heap.tryAlloc(HEADROOM + headerLength + copied);
+    if (packet === null && copied <= RESERVE_DATA) packet = tcp.takeReserve();
     if (packet === null) {
       tcp.counters.noBuffer++;
       return false;
@@ -209,7 +212,7 @@ function send(tcp: Tcp, flow: Flow, packet: HeapBuffer, length: number): void {
 
 /** Sends a bare segment for which there need be no connection: a reset, or an acknowledgement in TIME_WAIT's name. */
 export function emitBare(tcp: Tcp, flow: Flow, seq: number, ack: number, flags: number, window: number): void {
-  const packet = tcp.heap.tryAlloc(HEADROOM + TCP_HEADER_BYTES);
+  const packet = tcp.heap.tryAlloc(HEADROOM + TCP_HEADER_BYTES) ?? tcp.takeReserve();
   if (packet === null) {
     tcp.counters.noBuffer++;
     return;

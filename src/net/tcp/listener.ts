@@ -13,6 +13,8 @@ export class Listener {
   readonly local: Flow;
   /** Takes any address of both families. */
   readonly dual: boolean;
+  /** Shares its port with others that have this set. */
+  readonly reusePort: boolean;
   /** Most connections waiting to be accepted, and most half open before cookies are used. */
   backlog: number;
   /** Whatever its owner likes. */
@@ -24,10 +26,11 @@ export class Listener {
   receiveBuffer: number | null = null;
   readonly #queue: Connection[] = [];
 
-  constructor(tcp: Tcp, local: Flow, dual: boolean, backlog: number) {
+  constructor(tcp: Tcp, local: Flow, dual: boolean, backlog: number, reusePort: boolean) {
     this.tcp = tcp;
     this.local = local;
     this.dual = dual;
+    this.reusePort = reusePort;
     this.backlog = Math.max(1, backlog);
   }
 
@@ -93,6 +96,7 @@ export class ListenerTable {
     const { local, dual } = listener;
     const others = this.#byPort.get(local.localPort) ?? [];
     for (const other of others) {
+      if (other.reusePort && listener.reusePort) continue;
       const sameFamily = other.dual || dual || other.local.family === local.family;
       if (sameFamily && (other.wildcard || listener.wildcard || other.matches(local))) {
         throw systemError(ERRNO.EADDRINUSE, 'listen', `port ${local.localPort}`);
@@ -113,7 +117,9 @@ export class ListenerTable {
   find(flow: Flow): Listener | null {
     const listeners = this.#byPort.get(flow.localPort);
     if (listeners === undefined) return null;
-    for (const listener of listeners) if (listener.matches(flow)) return listener;
+    for (const listener of listeners) {
+      if (listener.matches(flow)) return listener.reusePort ? oneOf(listeners, flow) : listener;
+    }
     return null;
   }
 
@@ -131,4 +137,11 @@ export class ListenerTable {
     }
     throw systemError(ERRNO.EADDRNOTAVAIL, 'listen', undefined, 'every port has a listener');
   }
+}
+
+/** Of those that share a port, the one that a remote side belongs to as long as none comes or goes. */
+function oneOf(listeners: readonly Listener[], flow: Flow): Listener {
+  const matching = listeners.filter((listener) => listener.matches(flow));
+  const mixed = Math.imul(flow.remotePort ^ Math.imul(flow.remote3, 0x9e3779b1), 0x85ebca6b) >>> 16;
+  return matching[mixed % matching.length]!;
 }

@@ -6,7 +6,7 @@ import { Flag } from '../wire/tcp.ts';
 import { initialWindow } from './congestion.ts';
 import type { Connection } from './connection.ts';
 import { Phase, Retransmit, TcpState } from './constants.ts';
-import { emit, emitSyn } from './emit.ts';
+import { emit, emitSyn, RESERVE_DATA } from './emit.ts';
 import { pipe } from './recovery.ts';
 import { currentRto } from './rto.ts';
 import { Mark, Rec } from './sent-records.ts';
@@ -78,7 +78,11 @@ function resend(c: Connection, i: number): boolean {
     if (!emitSyn(c)) return retryLater(c);
   } else {
     const fin = (flags & Mark.FIN) !== 0 ? 1 : 0;
-    if (!emit(c, seq, length - fin, Flag.ACK | (length > fin ? Flag.PSH : 0) | fin)) return retryLater(c);
+    if (!emit(c, seq, length - fin, Flag.ACK | (length > fin ? Flag.PSH : 0) | fin)) {
+      if (length - fin <= RESERVE_DATA) return retryLater(c);
+      sent.split(i, RESERVE_DATA);
+      return resend(c, i);
+    }
   }
   const { words } = sent;
   if ((flags & Mark.RETRANSMITTED) === 0) c.retransBytes += length;
@@ -135,7 +139,9 @@ function sendRange(c: Connection, length: number, fin: boolean): boolean {
   const seq = c.sndNxt;
   const last = ((seq + length - c.sndEnd) | 0) === 0;
   const flags = Flag.ACK | (last && length > 0 ? Flag.PSH : 0) | (fin ? Flag.FIN : 0);
-  if (!emit(c, seq, length, flags)) return retryLater(c);
+  if (!emit(c, seq, length, flags)) {
+    return length > RESERVE_DATA ? sendRange(c, RESERVE_DATA, false) : retryLater(c);
+  }
   const total = length + (fin ? 1 : 0);
   if (c.sent.count === 0) {
     c.waitingSince = tcp.nowMs;

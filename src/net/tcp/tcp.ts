@@ -4,7 +4,7 @@
  */
 import { ERRNO, systemError } from '../../errors.ts';
 import type { Heap, HeapBuffer } from '../../ring/heap.ts';
-import { Flow, type SegmentOutput, type Timers } from '../flow.ts';
+import { Flow, HEADROOM, type SegmentOutput, type Timers } from '../flow.ts';
 import { checksum, fold } from '../wire/checksum.ts';
 import { Flag, TCP_HEADER_BYTES, TcpSegment } from '../wire/tcp.ts';
 import { DEFAULT_TCP_CONFIG, type TcpConfig, TcpCounters } from './config.ts';
@@ -12,7 +12,7 @@ import type { CongestionControl } from './congestion.ts';
 import { Connection } from './connection.ts';
 import { Life, Phase, TcpEvent, TcpState } from './constants.ts';
 import { cubic } from './cubic.ts';
-import { emit, emitBare, pseudoSum } from './emit.ts';
+import { emit, emitBare, pseudoSum, RESERVE_DATA } from './emit.ts';
 import { listenArrives, startSending, windowShift } from './handshake.ts';
 import { segmentArrives } from './input.ts';
 import { COOKIE_LIFE_MS, initialSequence, portOffset, timestampOffset } from './isn.ts';
@@ -23,6 +23,9 @@ import { markLost } from './recovery.ts';
 import { Rec } from './sent-records.ts';
 import { ConnectionTable } from './table.ts';
 import { armLife, stopTimers } from './timers.ts';
+
+/** HEADROOM, a header, every option, and a little data. */
+const RESERVE_BYTES = HEADROOM + 60 + RESERVE_DATA;
 
 export interface TcpOptions {
   readonly heap: Heap;
@@ -56,12 +59,15 @@ export class Tcp {
   outOfOrderHeld = 0;
   /** Connections in TIME_WAIT. */
   timeWaiting = 0;
+  /** Asked for each port that an outgoing connection would choose; false: another is tried. Null: all are free to use. */
+  mayUsePort: ((port: number) => boolean) | null = null;
   readonly #random: () => number;
   #cookieAt = Number.NEGATIVE_INFINITY;
   /** The clock as it was given, in an array so that it is never boxed. */
   readonly #time = new Float64Array(1);
   readonly #listeners = new ListenerTable();
   readonly #segment = new TcpSegment();
+  readonly #reserve: HeapBuffer[] = [];
   #readyHead: Connection | null = null;
   #readyTail: Connection | null = null;
   #outputHead: Connection | null = null;
@@ -77,6 +83,7 @@ export class Tcp {
     this.table = new ConnectionTable(options.random() | 0, options.random() | 0);
     this.#random = options.random;
     this.setTime(options.now);
+    this.#fillReserve();
   }
 
   /** The time of everything that follows, until it is set again. */
@@ -144,8 +151,31 @@ export class Tcp {
     return true;
   }
 
+  /** A buffer for a header with its options and a little data, kept back for when the heap is used up; null where those are used up too. */
+  takeReserve(): HeapBuffer | null {
+    return this.#reserve.pop() ?? null;
+  }
+
+  #fillReserve(): void {
+    while (this.#reserve.length < this.config.reservedBuffers) {
+      const buffer = this.heap.tryAlloc(RESERVE_BYTES);
+      if (buffer === null) return;
+      this.#reserve.push(buffer);
+    }
+  }
+
+  /** Ends every connection without a word to its peer, and lets go of every buffer and timer. */
+  dispose(): void {
+    for (const connection of [...this.table]) {
+      this.destroy(connection, 0);
+      connection.close();
+    }
+    for (const buffer of this.#reserve.splice(0)) buffer.release();
+  }
+
   /** Sends what has been queued and acknowledges what has been received, on every connection touched since the last time. */
   flush(): void {
+    if (this.#reserve.length < this.config.reservedBuffers) this.#fillReserve();
     let connection = this.#outputHead;
     this.#outputHead = null;
     this.#outputTail = null;
@@ -163,6 +193,11 @@ export class Tcp {
     return this.#outputHead !== null;
   }
 
+  /** True while {@link Tcp.nextReady} may give a connection. */
+  get pending(): boolean {
+    return this.#readyHead !== null;
+  }
+
   /** The next connection on which something has happened ({@link Connection.takeEvents}), or null. */
   nextReady(): Connection | null {
     for (;;) {
@@ -178,14 +213,15 @@ export class Tcp {
 
   /**
    * Listens on `local`; an address of zeros takes any of its family, with `dual` any of both. A port of 0 chooses one.
+   * Listeners that all have `reusePort` may share a port; a connection is then of one of them, by its remote side.
    * @throws IsthmusError EADDRINUSE where another listener has it; EADDRNOTAVAIL where no port is left
    */
-  listen(local: Flow, backlog: number, dual = false): Listener {
+  listen(local: Flow, backlog: number, dual = false, reusePort = false): Listener {
     const flow = new Flow().copy(local);
     if (flow.localPort === 0) {
       flow.localPort = this.#listeners.freePort(this.config.firstPort, this.config.lastPort, this.#random());
     }
-    const listener = new Listener(this, flow, dual, backlog);
+    const listener = new Listener(this, flow, dual, backlog, reusePort);
     this.#listeners.add(listener);
     return listener;
   }
@@ -247,7 +283,8 @@ export class Tcp {
       flow.localPort = firstPort + ((start + i) % count);
       if (this.#listeners.hasPort(flow.localPort)) continue;
       const old = this.table.find(flow);
-      if (old === null || this.#mayReplace(old)) return old;
+      if (old !== null && !this.#mayReplace(old)) continue;
+      if (this.mayUsePort === null || this.mayUsePort(flow.localPort)) return old;
     }
     throw systemError(ERRNO.EADDRNOTAVAIL, 'connect', undefined, `ports ${firstPort} to ${lastPort} are in use`);
   }

@@ -29,6 +29,8 @@ export class UdpSocket {
   readonly dual: boolean;
   /** Whatever its owner likes. */
   user: unknown = null;
+  /** Shares its port with others that have this set; before it is bound. */
+  reusePort = false;
   connected = false;
   bound = false;
   closed = false;

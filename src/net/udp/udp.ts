@@ -101,7 +101,17 @@ export class Udp {
         bestScore = score;
       }
     }
-    return best;
+    return best?.reusePort ? this.#oneOf(flow, bestScore) : best;
+  }
+
+  /** Of those that share a port, the one that a remote side belongs to as long as none comes or goes. */
+  #oneOf(flow: Flow, score: number): UdpSocket {
+    const matching: UdpSocket[] = [];
+    for (let socket = this.#chains[flow.localPort & (CHAINS - 1)]!; socket !== null; socket = socket.next!) {
+      if (match(socket, flow) === score) matching.push(socket);
+    }
+    const mixed = Math.imul(flow.remotePort ^ Math.imul(flow.remote3, 0x9e3779b1), 0x85ebca6b) >>> 16;
+    return matching[mixed % matching.length]!;
   }
 
   /** True where a datagram of this flow may have come from here: a connected socket, or one that is bound. */
@@ -115,6 +125,11 @@ export class Udp {
     if (socket === null || !socket.connected) return;
     socket.error = errno;
     this.#raise(socket, UdpEvent.ERROR);
+  }
+
+  /** True while {@link Udp.nextReady} may give a socket. */
+  get pending(): boolean {
+    return this.#readyHead !== null;
   }
 
   /** The next socket on which something has happened ({@link UdpSocket.takeEvents}), or null. */
@@ -279,7 +294,7 @@ export class Udp {
   #isTaken(socket: UdpSocket, port: number): boolean {
     const { flow } = socket;
     for (let other = this.#chains[port & (CHAINS - 1)]!; other !== null; other = other.next!) {
-      if (other.flow.localPort !== port || other === socket) continue;
+      if (other.flow.localPort !== port || other === socket || (other.reusePort && socket.reusePort)) continue;
       if (other.family !== socket.family && !other.dual && !socket.dual) continue;
       if (isAny(other.flow) || isAny(flow)) return true;
       if (sameLocal(other.flow, flow)) return true;

@@ -8,6 +8,7 @@ import type { HostPolicy } from '../../../src/kernel/host.ts';
 import { echo, failureOf, ip, readAll, type Subject, systemErrorOf, until, World } from './world.ts';
 
 export function setupTests(subject: Subject, policy: HostPolicy): void {
+  const skip = subject.unix === false && 'it has no Unix sockets';
   it('says which address is in use, not available or none', async () => {
     await using world = await World.open(subject, policy);
     const { k } = world;
@@ -154,7 +155,7 @@ export function setupTests(subject: Subject, policy: HostPolicy): void {
     k.close(only);
   });
 
-  it('listens on a Unix socket, and leaves no file behind', async () => {
+  it('listens on a Unix socket, and leaves no file behind', { skip }, async () => {
     await using world = await World.open(subject, policy);
     const { k } = world;
     const path = join(world.directory, 'echo.sock');
@@ -179,7 +180,7 @@ export function setupTests(subject: Subject, policy: HostPolicy): void {
     again.close();
   });
 
-  it('carries bulk over a Unix socket past a slow reader', async () => {
+  it('carries bulk over a Unix socket past a slow reader', { skip }, async () => {
     await using world = await World.open(subject, policy, { heap: { checked: false } });
     const { k } = world;
     const path = join(world.directory, 'bulk.sock');
@@ -211,7 +212,7 @@ export function setupTests(subject: Subject, policy: HostPolicy): void {
     );
   });
 
-  it('says what is wrong with a path', async () => {
+  it('says what is wrong with a path', { skip }, async () => {
     await using world = await World.open(subject, policy);
     const { k } = world;
     const long = join(world.directory, 'x'.repeat(120));
@@ -227,7 +228,7 @@ export function setupTests(subject: Subject, policy: HostPolicy): void {
     assert.equal(k.openQueues, 0);
   });
 
-  it('listens on an abstract name', async () => {
+  it('listens on an abstract name', { skip }, async () => {
     await using world = await World.open(subject, policy);
     const { k } = world;
     const path = `\0isthmus-test-${process.pid}-${subject.name}`;

@@ -23,6 +23,8 @@ export interface Subject {
   readonly missing: string | null;
   /** Its sockets are the kernel's: node:net and node:dgram reach them. */
   readonly real: boolean;
+  /** Whether it has Unix sockets. Default true. */
+  readonly unix?: boolean;
   /** Bytes for the transfers; less where each byte costs more. */
   readonly bulkBytes: number;
   /** Where it has a send limit of its own and does not take one. */

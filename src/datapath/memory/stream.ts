@@ -1,0 +1,539 @@
+/**
+ * One end of a stream in shared memory: connect, accept, bytes in order through a window, half-close, reset.
+ * It touches its link's memory, its own two windows there and nothing else of it, and the heap of its datapath.
+ *
+ * A window is a run of bytes that only its sender writes. DATA says how many more stand there, and how many
+ * of the other direction's have been copied out; CREDIT says the latter alone. Bytes wait in the window until a pop wants them: an idle connection holds no buffer, and a
+ * peer that does not read stops its sender.
+ */
+
+import { ERRNO, systemError } from '../../errors.ts';
+import { type Address, type Family, SocketOption } from '../../kernel/datapath.ts';
+import type { Operation } from '../../kernel/operation.ts';
+import type { HeapBuffer, Sga } from '../../ring/heap.ts';
+import { releaseEach } from '../simulated/buffers.ts';
+import { Waiting } from '../simulated/events.ts';
+import { Outbox } from '../simulated/outbox.ts';
+import { Backlog } from './backlog.ts';
+import { copyIntoWindow, copyOutOfWindow } from './copy.ts';
+import type { Hub, Options, Seeker } from './hub.ts';
+import { CREDIT_STEP, type End, Kind, WINDOW, windowOffset, windowStart } from './layout.ts';
+import type { Link } from './link.ts';
+import { StreamName } from './stream-name.ts';
+
+const Phase = { NEW: 0, LISTENING: 1, CONNECTING: 2, OPEN: 3 } as const;
+type Phase = (typeof Phase)[keyof typeof Phase];
+
+/** Most bytes that one pop gives. */
+const LARGEST_POP = 1 << 16;
+
+export class StreamEnd implements Seeker {
+  readonly family: Family;
+  readonly options: Options = new Map();
+  readonly name: StreamName;
+  /** In the link's list of those that wait for room in the ring. */
+  blocked = false;
+  /** In the datapath's list of those to serve. */
+  touched = false;
+  readonly #hub: Hub;
+  #phase: Phase = Phase.NEW;
+  #backlog: Backlog | null = null;
+  #connecting: Operation<void> | null = null;
+  /** The link was known from before, so that a refusal may only mean that the name has moved. */
+  #guessed = false;
+
+  #link: Link | null = null;
+  #slot = -1;
+  /** Nobody holds this queue any more. */
+  #closed = false;
+  /** ANSWER is still to be sent. */
+  #answerDue = false;
+
+  // Receiving.
+  #inBase = 0;
+  /** Where in the window the next byte is; how many stand there; how many were copied out so far, and of them told, mod 2^32. */
+  #inAt = 0;
+  #available = 0;
+  #read = 0;
+  #told = 0;
+  readonly #pops = new Waiting<HeapBuffer | null>();
+  /** Nothing more will come. */
+  #ended = false;
+  /** Why, where it did not end well. */
+  #error = 0;
+  #peerGone = false;
+
+  // Sending.
+  #outBase = 0;
+  /** Where in the window the next byte goes; bytes sent that the peer has not copied out; what it said it has, mod 2^32. */
+  #outAt = 0;
+  #unacked = 0;
+  #acked = 0;
+  readonly #out: Outbox;
+  /** No pushes any more. */
+  #finished = false;
+  #finSent = false;
+  #resetting = false;
+  #goneSent = false;
+  #draining = false;
+
+  constructor(hub: Hub, family: Family) {
+    this.#hub = hub;
+    this.family = family;
+    this.name = new StreamName(hub, family);
+    this.#out = new Outbox(hub.sendLimit);
+  }
+
+  setOption(option: SocketOption, value: number): void {
+    this.options.set(option, value);
+  }
+
+  get unsentBytes(): number {
+    return this.#out.bytes;
+  }
+
+  // ---- Setting up ----------------------------------------------------------------------------------------------
+
+  bind(address: Address): void {
+    this.name.bind(address, this.options);
+  }
+
+  listen(backlog: number): void {
+    if (this.#phase !== Phase.NEW && this.#phase !== Phase.LISTENING) throw systemError(ERRNO.EINVAL, 'listen');
+    this.name.autobind(this.options);
+    this.#backlog ??= new Backlog(this.#hub, this.family);
+    this.#backlog.limit = Math.max(1, backlog);
+    if (this.#phase === Phase.NEW) this.#hub.announce(this.name.claims, this);
+    this.#phase = Phase.LISTENING;
+  }
+
+  accept(op: Operation<number>): void {
+    if (this.#backlog === null) op.failErrno(ERRNO.EINVAL, 'accept');
+    else this.#backlog.accept(op);
+  }
+
+  connect(address: Address, op: Operation<void>): void {
+    if (this.#phase !== Phase.NEW) {
+      op.failErrno(this.#phase === Phase.CONNECTING ? ERRNO.EALREADY : ERRNO.EISCONN, 'connect');
+      return;
+    }
+    let name: string;
+    try {
+      name = this.name.connectTo(address);
+    } catch (error) {
+      op.fail(error as Error);
+      return;
+    }
+    this.#phase = Phase.CONNECTING;
+    this.#connecting = op;
+    const link = this.#hub.known(name);
+    this.#guessed = link !== undefined;
+    if (link !== undefined) this.#open(link, name);
+    else this.#hub.seek(name, this);
+  }
+
+  found(link: Link, name: string): void {
+    if (this.#connecting !== null) this.#open(link, name);
+  }
+
+  missing(): void {
+    this.#refused(this.name.refusal);
+  }
+
+  #open(link: Link, name: string): void {
+    const slot = link.takeSlot();
+    if (slot < 0) {
+      this.#refused(ERRNO.EADDRNOTAVAIL);
+      return;
+    }
+    this.#attach(link, slot);
+    // The name goes where the first bytes would.
+    for (let i = 0; i < name.length; i++) link.memory.u8[this.#outBase + i] = name.charCodeAt(i);
+    if (!link.send(Kind.OPEN, slot, name.length, this.name.port, 0)) {
+      // The ring is full of what goes before; that is 4096 messages, so to be refused is fair.
+      this.#link = null;
+      link.forget(slot);
+      this.#refused(ERRNO.EAGAIN);
+    }
+  }
+
+  #attach(link: Link, slot: number): void {
+    this.#link = link;
+    this.#slot = slot;
+    this.#outBase = windowOffset(link.end, slot);
+    this.#inBase = windowOffset((1 - link.end) as End, slot);
+    link.hold(slot, this);
+  }
+
+  #refused(errno: number): void {
+    const op = this.#connecting;
+    this.#connecting = null;
+    this.#phase = Phase.NEW;
+    op?.failErrno(errno, 'connect', this.name.about);
+    this.#pops.fail(ERRNO.ENOTCONN, 'pop');
+  }
+
+  getsockname(): Address {
+    return this.name.local;
+  }
+
+  getpeername(): Address {
+    if (this.#phase !== Phase.OPEN) throw systemError(ERRNO.ENOTCONN, 'getpeername');
+    return this.name.remote!;
+  }
+
+  /** A connection has come to this listener. @returns 0 or the errno why not */
+  arrives(link: Link, slot: number, name: string, port: number): number {
+    if (this.#phase !== Phase.LISTENING || this.#backlog === null || this.#backlog.full) return ERRNO.ECONNREFUSED;
+    const server = new StreamEnd(this.#hub, this.family);
+    server.name.accepted(this.name, name, port);
+    server.#attach(link, slot);
+    server.#phase = Phase.OPEN;
+    server.#answerDue = true;
+    server.#finishUp();
+    this.#backlog.arrive(server);
+    return 0;
+  }
+
+  // ---- Sending -------------------------------------------------------------------------------------------------
+
+  push(sga: Sga, op: Operation<void>): void {
+    if (this.#phase !== Phase.OPEN || this.#finished || this.#error !== 0 || this.#peerGone) {
+      releaseEach(sga);
+      const gone = this.#finished || this.#peerGone || this.#error !== 0;
+      op.failErrno(gone ? ERRNO.EPIPE : ERRNO.ENOTCONN, 'push');
+      return;
+    }
+    const out = this.#out;
+    if ('references' in sga) {
+      if (out.empty && this.#sendWhole(sga)) {
+        op.complete(undefined);
+        return;
+      }
+      out.add(sga, op.token);
+    } else for (const buffer of sga) out.add(buffer, op.token);
+    this.#transmit();
+    out.admit(op);
+  }
+
+  /** The straight way: a buffer that fits into the window. */
+  #sendWhole(buffer: HeapBuffer): boolean {
+    const { length } = buffer;
+    if (length === 0 || length > WINDOW - this.#unacked || !this.#write(buffer, buffer.offset, length)) return false;
+    buffer.release();
+    return true;
+  }
+
+  /** Copies bytes into the window, where there must be room, and tells of them; false where the ring is full. */
+  #write(buffer: HeapBuffer, offset: number, bytes: number): boolean {
+    const link = this.#link!;
+    // A window that is empty at both ends begins anew: requests and replies stay in the same few cache lines.
+    const anew = this.#unacked === 0;
+    const at = anew ? windowStart(this.#slot) : this.#outAt;
+    // Nobody sees these bytes before the message that tells of them is published.
+    copyIntoWindow(buffer.heap.region, offset, link.memory, this.#outBase, WINDOW, at, bytes);
+    if (!link.send(Kind.DATA, this.#slot, bytes, this.#read, anew ? 1 : 0)) return false;
+    this.#told = this.#read;
+    this.#outAt = (at + bytes) & (WINDOW - 1);
+    this.#unacked += bytes;
+    return true;
+  }
+
+  /** Sends as much of the backlog as the window and the ring have room for, and what comes after it. */
+  #transmit(): void {
+    const out = this.#out;
+    while (!out.empty) {
+      const { buffer, offset, left } = out.first;
+      const bytes = Math.min(left, WINDOW - this.#unacked);
+      if (bytes === 0) break;
+      if (!this.#write(buffer, offset, bytes)) {
+        this.#link!.block(this);
+        break;
+      }
+      out.advance(bytes);
+      if (bytes === left) buffer.release();
+    }
+    out.settle();
+    if (out.empty && (this.#finished || this.#closed)) this.#finishUp();
+  }
+
+  /** The messages that are due beside data, in their order. Tried again when the ring has room. */
+  #finishUp(): void {
+    const link = this.#link;
+    if (link === null || !link.alive) return;
+    const slot = this.#slot;
+    if (this.#answerDue) {
+      if (!link.send(Kind.ANSWER, slot, 0, 0, 0)) {
+        link.block(this);
+        return;
+      }
+      this.#answerDue = false;
+    }
+    if (((this.#read - this.#told) | 0) >= CREDIT_STEP && !this.#closed && !this.#peerGone) {
+      if (!link.send(Kind.CREDIT, slot, 0, this.#read, 0)) {
+        link.block(this);
+        return;
+      }
+      this.#told = this.#read;
+    }
+    if (!this.#out.empty) return;
+    if (this.#resetting || (this.#finished && !this.#finSent)) {
+      if (!link.send(this.#resetting ? Kind.RESET : Kind.FIN, slot, 0, 0, 0)) {
+        link.block(this);
+        return;
+      }
+      this.#finSent = true;
+      this.#resetting = false;
+    }
+    if (!this.#closed || this.#goneSent || this.#connecting !== null) return;
+    if (!link.send(Kind.GONE, slot, 0, 0, 0)) {
+      link.block(this);
+      return;
+    }
+    this.#goneSent = true;
+    this.#drained();
+    if (this.#peerGone) this.#detach();
+  }
+
+  /** The ring has room again. */
+  unblock(): void {
+    this.#finishUp();
+    if (!this.blocked && !this.#out.empty) this.#transmit();
+  }
+
+  /** No more pushes; the peer learns of it after what is unsent. */
+  finish(): void {
+    if (this.#phase !== Phase.OPEN || this.#finished) return;
+    this.#finished = true;
+    this.#finishUp();
+  }
+
+  #drained(): void {
+    if (this.#draining) this.#hub.draining--;
+    this.#draining = false;
+  }
+
+  // ---- Receiving -----------------------------------------------------------------------------------------------
+
+  pop(op: Operation<HeapBuffer | null>): void {
+    if (this.#phase !== Phase.OPEN && this.#phase !== Phase.CONNECTING) {
+      op.failErrno(ERRNO.ENOTCONN, 'pop');
+      return;
+    }
+    this.#pops.push(op);
+    if (this.#available > 0 || this.#ended) this.serve();
+  }
+
+  /** Gives what stands in the window to the pops that wait. */
+  serve(): void {
+    const pops = this.#pops;
+    while (pops.head !== null) {
+      if (this.#available > 0) {
+        const buffer = this.#take();
+        if (buffer === null) {
+          this.#hub.starve(this);
+          return;
+        }
+        pops.shift().complete(buffer);
+      } else if (!this.#ended) return;
+      else if (this.#error !== 0) pops.shift().failErrno(this.#error, 'pop');
+      else pops.shift().complete(null);
+    }
+  }
+
+  #take(): HeapBuffer | null {
+    const { heap } = this.#hub;
+    const wanted = Math.min(this.#available, LARGEST_POP, heap.largest);
+    const buffer = heap.tryAlloc(wanted) ?? heap.tryAlloc(1);
+    if (buffer === null) return null;
+    const bytes = Math.min(wanted, buffer.capacity);
+    buffer.length = bytes;
+    const { memory } = this.#link!;
+    copyOutOfWindow(memory, this.#inBase, WINDOW, this.#inAt, heap.region, buffer.offset, bytes);
+    this.#inAt = (this.#inAt + bytes) & (WINDOW - 1);
+    this.#available -= bytes;
+    this.#read = (this.#read + bytes) | 0;
+    // Told with the next bytes that go back; by itself only when it is much.
+    if (((this.#read - this.#told) | 0) >= CREDIT_STEP) this.#finishUp();
+    return buffer;
+  }
+
+  // ---- Messages of the peer; false: it contradicts what came before -------------------------------------------
+
+  dataArrived(bytes: number, read: number, anew: number): boolean {
+    if (this.#phase !== Phase.OPEN || this.#ended) return this.#closed && !this.#peerGone;
+    if (!this.#hear(read)) return false;
+    if (this.#closed) return true;
+    // What it may have under way is the window; it knows of no more room than we have told.
+    const room = WINDOW - this.#available - ((this.#read - this.#told) | 0);
+    if (bytes <= 0 || bytes > room) return false;
+    if (anew !== 0) {
+      if (this.#available > 0) return false;
+      this.#inAt = windowStart(this.#slot);
+    }
+    this.#available += bytes;
+    if (this.#pops.head !== null && !this.touched) this.#hub.touch(this);
+    return true;
+  }
+
+  creditArrived(read: number): boolean {
+    return !this.#peerGone && this.#hear(read);
+  }
+
+  /** The peer says how many bytes it has copied out so far: no fewer than before, and no more than we have sent. */
+  #hear(read: number): boolean {
+    const bytes = (read - this.#acked) | 0;
+    if (bytes === 0) return true;
+    if (bytes < 0 || bytes > this.#unacked) return false;
+    this.#acked = read;
+    this.#unacked -= bytes;
+    if (!this.#out.empty) this.#transmit();
+    return true;
+  }
+
+  finArrived(): boolean {
+    if (this.#phase !== Phase.OPEN) return this.#closed;
+    if (this.#ended) return false;
+    this.#end(0);
+    return true;
+  }
+
+  resetArrived(): boolean {
+    if (this.#phase !== Phase.OPEN) return this.#closed;
+    if (this.#peerGone || this.#error !== 0) return false;
+    this.#end(ERRNO.ECONNRESET);
+    this.#dropUnsent(ERRNO.ECONNRESET);
+    return true;
+  }
+
+  goneArrived(): boolean {
+    if (this.#peerGone) return false;
+    this.#peerGone = true;
+    if (this.#phase === Phase.CONNECTING) {
+      this.#detach();
+      this.#refused(ERRNO.ECONNRESET);
+      return true;
+    }
+    if (!this.#ended) this.#end(ERRNO.ECONNRESET);
+    this.#dropUnsent(ERRNO.EPIPE);
+    if (this.#goneSent) this.#detach();
+    else if (this.#closed) this.#finishUp();
+    return true;
+  }
+
+  answerArrived(errno: number): boolean {
+    if (this.#phase !== Phase.CONNECTING || this.#link === null || this.#link.ends[this.#slot] !== this) return false;
+    if (errno !== 0) {
+      // Refused: the slot is free at both ends.
+      const name = this.name.target;
+      this.#detach();
+      if (this.#closed) return true;
+      if (this.#guessed && errno === ERRNO.ECONNREFUSED) {
+        this.#guessed = false;
+        this.#hub.unknown(name);
+        this.#hub.seek(name, this);
+      } else this.#refused(errno === ERRNO.ECONNREFUSED ? this.name.refusal : errno);
+      return true;
+    }
+    this.#phase = Phase.OPEN;
+    const op = this.#connecting;
+    this.#connecting = null;
+    op?.complete(undefined);
+    if (this.#closed) this.#finishUp();
+    return true;
+  }
+
+  /** The peer has gone without a word. What it has written can still be read. */
+  lost(): void {
+    if (this.#phase === Phase.CONNECTING) {
+      this.#detach();
+      this.#refused(ERRNO.ECONNRESET);
+      return;
+    }
+    this.#peerGone = true;
+    if (!this.#ended) this.#end(ERRNO.ECONNRESET);
+    this.#dropUnsent(ERRNO.ECONNRESET);
+    if (this.#closed) {
+      this.#drained();
+      this.#detach();
+    }
+  }
+
+  #end(errno: number): void {
+    this.#ended = true;
+    this.#error = errno;
+    if (!this.touched) this.#hub.touch(this);
+  }
+
+  /** Nobody will read what is left. */
+  #dropUnsent(errno: number): void {
+    this.#out.drop();
+    this.#out.pushes.fail(errno, 'push');
+  }
+
+  /** The slot is free, and the memory not ours any more. */
+  #detach(): void {
+    const link = this.#link;
+    if (link === null) return;
+    this.#link = null;
+    this.#drained();
+    link.forget(this.#slot);
+    this.#hub.detached(link);
+  }
+
+  // ---- The end -------------------------------------------------------------------------------------------------
+
+  /** What was pushed is still sent; what was not popped is dropped. */
+  close(abort: boolean): void {
+    this.#closed = true;
+    this.name.release();
+    const op = this.#connecting;
+    this.#connecting = null;
+    op?.failErrno(ERRNO.ECANCELED, 'connect', this.name.about);
+    this.#out.pushes.fail(ERRNO.ECANCELED, 'push');
+    this.#pops.fail(ERRNO.ECANCELED, 'pop');
+    this.#available = 0;
+    if (this.#backlog !== null) {
+      this.#backlog.close();
+      return;
+    }
+    const link = this.#link;
+    if (link === null) return;
+    if (!link.alive) {
+      this.#detach();
+      return;
+    }
+    if (abort || this.options.get(SocketOption.LINGER) === 0) {
+      this.#resetting = !this.#peerGone;
+      this.#out.drop();
+    }
+    this.#finished = true;
+    if (!this.#draining) {
+      this.#draining = true;
+      this.#hub.draining++;
+    }
+    // Where the peer has not answered yet, the rest follows its answer.
+    if (this.#phase === Phase.OPEN) this.#finishUp();
+  }
+
+  withdraw(op: Operation<unknown>): void {
+    if ((this.#connecting as unknown) === op) this.#connecting = null;
+    else if (this.#out.withdraw(op)) this.#transmit();
+    else if (!this.#pops.remove(op)) this.#backlog?.withdraw(op);
+  }
+
+  /** On a stream, sending "to" somebody is plain sending; an address is not taken (sendto(2)). */
+  pushTo(buffer: HeapBuffer, to: unknown, op: Operation<void>): void {
+    if (to === null) this.push(buffer, op);
+    else {
+      buffer.release();
+      op.failErrno(ERRNO.EISCONN, 'pushTo');
+    }
+  }
+}
+
+/** The name that stands in a window, as the peer wrote it. */
+export function readName(link: Link, slot: number, bytes: number): string {
+  const at = windowOffset((1 - link.end) as End, slot);
+  return String.fromCharCode(...link.memory.u8.slice(at, at + bytes));
+}

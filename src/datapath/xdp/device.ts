@@ -1,0 +1,359 @@
+/**
+ * A device of the stack over AF_XDP sockets: one for each queue, all over the heap's frames, for one thread.
+ * It touches the sockets, their rings and the heap; what it receives goes to the input it is given.
+ *
+ * A frame that is being received, held by the program or being sent is a buffer of the heap with a reference for each
+ * holder. The kernel holds one for each frame in a fill ring or in flight.
+ */
+import { ERRNO } from '../../errors.ts';
+import { XdpSocket } from '../../linux/af-xdp.ts';
+import type { Device, DeviceOffloads, FrameInput } from '../../net/device.ts';
+import type { Heap, HeapBuffer } from '../../ring/heap.ts';
+import { type FrameHeap, largestMtu, SMALL_BYTES } from './heap.ts';
+
+const SMALL_SHIFT = Math.log2(SMALL_BYTES);
+
+export interface XdpDeviceOptions {
+  readonly interfaceIndex: number;
+  readonly mac: string;
+  readonly mtu: number;
+  /** Queues of the interface to open; frames are sent on the first. */
+  readonly queues: readonly number[];
+  readonly frames: FrameHeap;
+  readonly zeroCopy: 'try' | 'never';
+  /** Frames given to the kernel for receiving, of each queue; a power of two. Default 512. */
+  readonly receiveFrames?: number;
+  /** Frames sent at most before their completion; a power of two. Default 2048. */
+  readonly transmitFrames?: number;
+  /** Checksums of frames received are not looked at. */
+  readonly trustChecksums?: boolean;
+  /** The driver runs in our own calls, and hands over so many frames in one (SO_PREFER_BUSY_POLL); 0 for never. */
+  readonly busyPoll?: number;
+}
+
+export class XdpDeviceCounters {
+  /** Frames received and sent. */
+  framesIn = 0;
+  framesOut = 0;
+  /** Frames that had to be copied to be sent, since they did not lie in one frame of the UMEM. */
+  copied = 0;
+  /** Frames dropped here: no room in the ring, no buffer to copy to. */
+  dropped = 0;
+  /** Times that a queue could not get all the frames it should have for receiving. */
+  starved = 0;
+  /** Calls that had the kernel send. */
+  kicks = 0;
+}
+
+/** One queue. Plain data for the device's loops. */
+class Lane {
+  readonly socket: XdpSocket;
+  /** Frames that the kernel has for receiving, or has received into. */
+  outstanding = 0;
+
+  constructor(socket: XdpSocket) {
+    this.socket = socket;
+  }
+}
+
+export class XdpDevice implements Device {
+  readonly macHi: number;
+  readonly macLo: number;
+  readonly mtu: number;
+  readonly offloads: DeviceOffloads;
+  readonly counters = new XdpDeviceCounters();
+  readonly #heap: Heap;
+  readonly #lanes: Lane[] = [];
+  readonly #transmitter: XdpSocket;
+  readonly #target: number;
+  readonly #base: number;
+  readonly #end: number;
+  readonly #frameBytes: number;
+  readonly #frameShift: number;
+  /** The buffer in each chunk that the kernel has for receiving. An entry is right while the kernel has the chunk. */
+  readonly #receiving: (HeapBuffer | null)[];
+  /** The buffer of each frame in flight, by where the frame begins; right while it is in flight. */
+  readonly #sending: (HeapBuffer | null)[];
+  readonly #maxInFlight: number;
+  readonly #busyPolling: boolean;
+  #room = 0;
+  /** Frames in the transmit ring that the kernel was not told of. */
+  #unsent = 0;
+  /** The kernel did not send all, and must be called again. */
+  #again = false;
+  #starving = false;
+  /** Queue to begin with, so that no queue starves the others. */
+  #turn = 0;
+  #open = true;
+
+  /** @throws IsthmusError EBUSY where a queue is taken, ENOBUFS, EINVAL where there is no such queue */
+  constructor(options: XdpDeviceOptions) {
+    const { frames, queues } = options;
+    const { heap, frameBytes } = frames;
+    const mac = options.mac.split(':').map((byte) => Number.parseInt(byte, 16));
+    this.macHi = (mac[0]! << 8) | mac[1]!;
+    this.macLo = (mac[2]! << 24) | (mac[3]! << 16) | (mac[4]! << 8) | mac[5]!;
+    this.mtu = Math.min(options.mtu, largestMtu(frameBytes));
+    this.offloads = { receiveChecksum: options.trustChecksums ?? false };
+    this.#heap = heap;
+    this.#target = options.receiveFrames ?? 512;
+    this.#base = frames.offset;
+    this.#end = frames.offset + frames.byteLength;
+    this.#frameBytes = frameBytes;
+    this.#frameShift = Math.log2(frameBytes);
+    const transmitEntries = options.transmitFrames ?? 2048;
+    this.#maxInFlight = 2 * transmitEntries;
+    this.#receiving = nulls(frames.byteLength >> this.#frameShift);
+    this.#sending = nulls(frames.byteLength >> SMALL_SHIFT);
+    try {
+      for (const queue of queues) {
+        const shareWith = this.#lanes[0]?.socket;
+        const socket = new XdpSocket({
+          interfaceIndex: options.interfaceIndex,
+          queue,
+          memory: heap.region,
+          offset: frames.offset,
+          byteLength: frames.byteLength,
+          frameBytes,
+          receiveEntries: this.#target,
+          transmitEntries,
+          fillEntries: this.#target,
+          completionEntries: this.#maxInFlight,
+          zeroCopy: options.zeroCopy,
+          ...(options.busyPoll && { busyPoll: { us: 20, budget: options.busyPoll } }),
+          ...(shareWith && { shareWith }),
+        });
+        this.#lanes.push(new Lane(socket));
+      }
+      this.#transmitter = this.#lanes[0]!.socket;
+      this.#busyPolling = this.#transmitter.busyPolling;
+      this.replenish();
+    } catch (error) {
+      this.#close();
+      throw error;
+    }
+  }
+
+  get sockets(): readonly XdpSocket[] {
+    return this.#lanes.map(({ socket }) => socket);
+  }
+
+  /** A queue has fewer frames for receiving than it should, because the heap had none. */
+  get starving(): boolean {
+    return this.#starving;
+  }
+
+  /** Frames in flight. */
+  get sending(): number {
+    return this.#transmitter.transmitting;
+  }
+
+  // ---- Receiving -----------------------------------------------------------------------------------------------
+
+  /** Frames have arrived. No system call. */
+  get arrived(): boolean {
+    const lanes = this.#lanes;
+    for (let i = 0; i < lanes.length; i++) if (lanes[i]!.socket.receiveRing.available() > 0) return true;
+    return false;
+  }
+
+  /**
+   * Takes back what was sent, then hands at most `budget` frames to `input`, each to its end. No system call, but where
+   * the kernel waits to be told of new memory.
+   * @returns how many frames there were
+   */
+  receive(input: FrameInput, budget: number): number {
+    if (this.#transmitter.transmitting > 0) this.#reap();
+    if (this.#starving) this.replenish();
+    const lanes = this.#lanes;
+    if (lanes.length === 1) return this.#receiveFrom(lanes[0]!, input, budget);
+    let did = 0;
+    const first = this.#turn;
+    this.#turn = first + 1 === lanes.length ? 0 : first + 1;
+    for (let i = 0; i < lanes.length && did < budget; i++) {
+      did += this.#receiveFrom(lanes[(first + i) % lanes.length]!, input, budget - did);
+    }
+    return did;
+  }
+
+  #receiveFrom(lane: Lane, input: FrameInput, budget: number): number {
+    const { socket } = lane;
+    let count = socket.receive(budget);
+    if (count === 0) {
+      if (!this.#busyPolling) return 0;
+      socket.pollDevice();
+      count = socket.receive(budget);
+      if (count === 0) return 0;
+    }
+    const receiving = this.#receiving;
+    const shift = this.#frameShift;
+    let kept = 0;
+    for (let i = 0; i < count; i++) {
+      const offset = socket.receivedOffset(i);
+      const buffer = receiving[(offset - this.#base) >> shift]!;
+      buffer.offset = offset;
+      buffer.length = socket.receivedLength(i);
+      buffer.peerLength = 0;
+      input.input(buffer);
+      // Let go by everybody: the chunk goes straight back to the kernel.
+      if (buffer.references === 1) socket.fill(buffer.base);
+      else {
+        buffer.references--;
+        kept++;
+      }
+    }
+    socket.releaseReceived(count);
+    this.counters.framesIn += count;
+    lane.outstanding -= kept;
+    if (kept > 0) this.#fill(lane);
+    socket.publishFill();
+    return count;
+  }
+
+  /** Gives every queue the frames that it should have for receiving, as far as the heap has some. */
+  replenish(): void {
+    this.#starving = false;
+    for (const lane of this.#lanes) {
+      if (lane.outstanding === this.#target) continue;
+      this.#fill(lane);
+      lane.socket.publishFill();
+    }
+  }
+
+  #fill(lane: Lane): void {
+    const { socket } = lane;
+    const heap = this.#heap;
+    const frameBytes = this.#frameBytes;
+    let missing = this.#target - lane.outstanding;
+    for (; missing > 0; missing--) {
+      const buffer = heap.tryAlloc(frameBytes - heap.headroom);
+      if (buffer === null) break;
+      if (buffer.capacity !== frameBytes) {
+        buffer.release(); // frames have run out, and the next class is not of the UMEM
+        break;
+      }
+      this.#receiving[(buffer.base - this.#base) >> this.#frameShift] = buffer;
+      socket.fill(buffer.base);
+    }
+    lane.outstanding = this.#target - missing;
+    if (missing > 0) {
+      this.#starving = true;
+      this.counters.starved++;
+    }
+  }
+
+  // ---- Sending -------------------------------------------------------------------------------------------------
+
+  room(): number {
+    if (this.#room === 0) {
+      const socket = this.#transmitter;
+      // The completion ring must have a place for each.
+      this.#room = Math.min(socket.transmitRoom(), this.#maxInFlight - socket.transmitting);
+    }
+    return this.#room;
+  }
+
+  transmit(packet: HeapBuffer, payload: HeapBuffer | null, payloadOffset: number, payloadLength: number): void {
+    if (this.room() === 0) {
+      this.counters.dropped++;
+      packet.release();
+      return;
+    }
+    let frame = packet;
+    // A buffer of the UMEM lies in one chunk, and what it holds does too.
+    if (payload !== null || packet.base < this.#base || packet.base >= this.#end) {
+      const copy = this.#copy(packet, payload, payloadOffset, payloadLength);
+      packet.release();
+      if (copy === null) return;
+      frame = copy;
+    }
+    this.#sending[(frame.offset - this.#base) >> SMALL_SHIFT] = frame;
+    this.#transmitter.transmit(frame.offset, frame.length);
+    this.#room--;
+    this.#unsent++;
+  }
+
+  /** A frame in one piece; null (and counted) where there is no buffer. */
+  #copy(
+    packet: HeapBuffer,
+    payload: HeapBuffer | null,
+    payloadOffset: number,
+    payloadLength: number,
+  ): HeapBuffer | null {
+    const length = packet.length + payloadLength;
+    const copy = this.#heap.tryAlloc(length);
+    if (copy === null || copy.base < this.#base) {
+      copy?.release();
+      this.counters.dropped++;
+      return null;
+    }
+    this.counters.copied++;
+    const { memory } = copy;
+    memory.copyWithin(copy.offset, packet.offset, packet.offset + packet.length);
+    if (payload !== null) {
+      memory.copyWithin(copy.offset + packet.length, payloadOffset, payloadOffset + payloadLength);
+    }
+    return copy;
+  }
+
+  flush(): void {
+    if (this.#unsent === 0) return;
+    const socket = this.#transmitter;
+    this.counters.framesOut += this.#unsent;
+    this.#unsent = 0;
+    socket.transmitRing.publish();
+    this.#kick();
+  }
+
+  #kick(): void {
+    this.counters.kicks++;
+    const result = this.#transmitter.kick();
+    this.#again = result === -ERRNO.EAGAIN || result === -ERRNO.EBUSY || result === -ERRNO.ENOBUFS;
+  }
+
+  /** The kernel has frames of ours that it only sends when it is called again. */
+  get stuck(): boolean {
+    return this.#again;
+  }
+
+  /** The interface was changed: what it refused before may go now. */
+  retry(): void {
+    if (this.#transmitter.transmitting > 0) this.#kick();
+  }
+
+  #reap(): void {
+    const socket = this.#transmitter;
+    const count = socket.completions(this.#maxInFlight);
+    if (count > 0) {
+      const sending = this.#sending;
+      for (let i = 0; i < count; i++) {
+        sending[(socket.completedOffset(i) - this.#base) >> SMALL_SHIFT]!.release();
+      }
+      socket.releaseCompletions(count);
+    }
+    if (this.#again) this.#kick();
+  }
+
+  // ---- The end -------------------------------------------------------------------------------------------------
+
+  /** Gives the frames in flight some time to leave, then closes the sockets. Buffers go with the heap. Idempotent. */
+  close(drainMs = 100): void {
+    if (!this.#open) return;
+    this.flush();
+    const until = performance.now() + drainMs;
+    while (this.#transmitter.transmitting > 0 && performance.now() < until) this.#reap();
+    this.#close();
+  }
+
+  #close(): void {
+    this.#open = false;
+    for (let i = this.#lanes.length - 1; i >= 0; i--) this.#lanes[i]!.socket.close();
+  }
+}
+
+/** Grown step by step, so that V8 keeps it as a plain array. */
+function nulls(count: number): null[] {
+  const list: null[] = [];
+  for (let i = 0; i < count; i++) list.push(null);
+  return list;
+}

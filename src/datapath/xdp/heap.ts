@@ -1,0 +1,65 @@
+/**
+ * The buffer heap of an AF_XDP datapath: its buffers are the frames that the kernel reads and writes in place.
+ * It maps one arena; the datapath that owns the heap closes it through `heap.region`.
+ */
+import { mapArena } from '../../linux/memory.ts';
+import { Heap, type HeapOptions, heapBytes, type SizeClass } from '../../ring/heap.ts';
+import { LINK_HEADROOM } from '../stack/link.ts';
+
+/** What the kernel puts in front of a frame it receives (XDP_PACKET_HEADROOM), and the Ethernet header with a tag. */
+const RECEIVE_HEADROOM = 256;
+const LINK_HEADER_BYTES = 18;
+
+/** Buffers for headers, acknowledgements and small messages; eight of them or more share a chunk of the UMEM. */
+export const SMALL_BYTES = 256;
+
+/**
+ * Powers of two, so that no buffer crosses a border of a chunk. Frames and small buffers are last in the region, and
+ * they alone are the UMEM: what is sent from a larger buffer is copied into frames.
+ */
+function sizeClasses(frameBytes: number): readonly SizeClass[] {
+  return [
+    { bytes: SMALL_BYTES, count: 8192 },
+    { bytes: frameBytes, count: 8192 },
+    { bytes: 16384, count: 1024 },
+    { bytes: 65536, count: 256 },
+    { bytes: 1 << 20, count: 8 },
+  ];
+}
+
+/** Largest IP packet in a frame of so many bytes. */
+export function largestMtu(frameBytes: number): number {
+  return frameBytes - RECEIVE_HEADROOM - LINK_HEADER_BYTES;
+}
+
+export interface FrameHeap {
+  readonly heap: Heap;
+  readonly frameBytes: number;
+  /** The part of the region that is the UMEM. */
+  readonly offset: number;
+  readonly byteLength: number;
+}
+
+/**
+ * @param frameBytes 2048 or 4096
+ * @throws RangeError for classes that are not powers of two or have no frames; IsthmusError ENOMEM
+ */
+export function mapFrameHeap(frameBytes: number, options: HeapOptions = {}): FrameHeap {
+  const classes = [...(options.sizeClasses ?? sizeClasses(frameBytes))].sort((a, b) => a.bytes - b.bytes);
+  let offset = 0;
+  let byteLength = 0;
+  for (const { bytes, count } of classes) {
+    if (bytes < SMALL_BYTES || (bytes & (bytes - 1)) !== 0) {
+      throw new RangeError(`buffers of an xdp datapath are powers of two from ${SMALL_BYTES} on, not ${bytes} bytes`);
+    }
+    if (bytes > frameBytes) offset += bytes * count;
+    else byteLength += bytes * count;
+  }
+  if (!classes.some(({ bytes }) => bytes === frameBytes)) {
+    throw new RangeError(`an xdp datapath needs buffers of ${frameBytes} bytes, one for each frame`);
+  }
+  byteLength = Math.floor(byteLength / frameBytes) * frameBytes;
+  const region = mapArena(heapBytes(classes), { populate: false });
+  const heap = new Heap(region, { headroom: LINK_HEADROOM, ...options, sizeClasses: classes });
+  return { heap, frameBytes, offset, byteLength };
+}

@@ -1,0 +1,120 @@
+/** For tests: kernels on the xdp datapath and on the host's sockets in the two namespaces of a lab, and what they say. */
+import type { TestContext } from 'node:test';
+import { SocketsDatapath } from '../../src/datapath/sockets.ts';
+import { openXdp, type XdpDatapath } from '../../src/datapath/xdp.ts';
+import type { Connection } from '../../src/kernel/connection.ts';
+import type { Address, Datapath } from '../../src/kernel/datapath.ts';
+import type { Listener, UdpSocket } from '../../src/kernel/endpoints.ts';
+import { Host } from '../../src/kernel/host.ts';
+import { Kernel } from '../../src/kernel/kernel.ts';
+import type { LabSide } from '../../src/linux/lab.ts';
+
+const TIMEOUT = { timeout: 30_000 };
+
+/** A kernel in a namespace, in the event loop of the test. */
+export class Party {
+  readonly kernel: Kernel;
+  readonly side: LabSide;
+
+  constructor(t: TestContext, side: LabSide, datapath: Datapath) {
+    this.side = side;
+    this.kernel = new Kernel(datapath, {
+      onUncaught: (error) => {
+        throw error;
+      },
+    });
+    const host = new Host(this.kernel).start();
+    t.after(() => host.close(1000));
+  }
+
+  /** Sockets of the host are made in the namespace of the call. */
+  listen(host: string, port = 0): Listener {
+    return this.side.namespace.run(() => this.kernel.listen({ host, port }));
+  }
+
+  udp(host: string, port = 0): UdpSocket {
+    return this.side.namespace.run(() => this.kernel.udp({ host, port }));
+  }
+
+  connect(host: string, port: number): Promise<Connection> {
+    return Promise.resolve(this.side.namespace.run(() => [this.kernel.connect({ host, port }, TIMEOUT)])[0]!);
+  }
+}
+
+/** A kernel over our own stack. `options`: what follows the interface in `xdp:`. */
+export function past(t: TestContext, side: LabSide, options = ''): Party & { datapath: XdpDatapath } {
+  const datapath = openXdp(`${side.interfaceName}${options}`, { namespace: side.namespace, heap: { checked: true } });
+  return Object.assign(new Party(t, side, datapath), { datapath });
+}
+
+/** A kernel over the host's sockets. */
+export function through(t: TestContext, side: LabSide): Party {
+  return new Party(
+    t,
+    side,
+    side.namespace.run(() => new SocketsDatapath()),
+  );
+}
+
+export function portOf(endpoint: Listener | UdpSocket): number {
+  return (endpoint.address as Extract<Address, { port: number }>).port;
+}
+
+/** Accepts for ever and sends back what comes. */
+export function echoing(listener: Listener): Listener {
+  listener.kernel.spawn(
+    listener.serve(function* (connection) {
+      for (;;) {
+        const buffer = yield* connection.pop();
+        if (buffer === null) return;
+        yield* connection.push(buffer);
+      }
+    }),
+  );
+  return listener;
+}
+
+export function echoingDatagrams(socket: UdpSocket): UdpSocket {
+  socket.kernel.spawn(
+    (function* () {
+      for (;;) yield* socket.push(yield* socket.pop());
+    })(),
+  );
+  return socket;
+}
+
+/** Bytes that differ from place to place. */
+export function pattern(length: number, salt = 0): Uint8Array {
+  return Uint8Array.from({ length }, (_, i) => (i * 7 + (i >> 8) + salt) & 255);
+}
+
+/** Sends all of `bytes` and gives as many that came back; the connection stays open. */
+export async function exchange(connection: Connection, bytes: Uint8Array): Promise<Uint8Array> {
+  const sending = Promise.resolve(connection.write(bytes));
+  const got = new Uint8Array(bytes.length);
+  for (let at = 0; at < got.length; ) {
+    const buffer = await connection.pop(TIMEOUT);
+    if (buffer === null) throw new Error(`the stream ended after ${at} bytes`);
+    got.set(buffer.bytes, at);
+    at += buffer.length;
+    buffer.release();
+  }
+  await sending;
+  return got;
+}
+
+/** Sends a datagram, again and again until it is answered, and gives the answer. */
+export async function ask(socket: UdpSocket, host: string, port: number, bytes: Uint8Array): Promise<Uint8Array> {
+  for (let tries = 0; tries < 60; tries++) {
+    await socket.push(socket.kernel.alloc(bytes.length).fill(bytes), { host, port });
+    try {
+      const buffer = await socket.pop({ timeout: 500 });
+      const answer = buffer.bytes.slice();
+      buffer.release();
+      return answer;
+    } catch (error) {
+      if ((error as { code?: string }).code !== 'ETIMEDOUT') throw error;
+    }
+  }
+  throw new Error('no answer');
+}
