@@ -122,6 +122,38 @@ test('a SYN flood: an honest connection is made and served, and no state grows',
   assert.ok(disturbed < 2 * calm + 130_000, `${disturbed} ms against ${calm}`);
 });
 
+test('a SYN flood does not slow down a connection that stands', () => {
+  const { calm, disturbed, world } = compare(({ server }, random) => {
+    if (firstConnection(server) === null) return;
+    for (let i = 0; i < 30; i++)
+      forge(server, null, { port: random.between([1, 30000]), flags: Flag.SYN, seq: random.next() | 0 });
+    assert.ok(server.tcp.table.size <= 8 + 4, `${server.tcp.table.size} connections`);
+  });
+  assert.ok(world.server.tcp.counters.cookiesSent > 100);
+  assert.ok(disturbed < 2 * calm, `${disturbed} ms against ${calm}`);
+});
+
+test('segments that overlap and lie out of order, for ever: their connection keeps what fits its window and no more', () => {
+  const world = new World(9, PLAN);
+  const random = new Random(3);
+  const { server } = world;
+  let most = 0;
+  const start = server.heap.inUse;
+  world.onTurn = () => {
+    const c = firstConnection(server);
+    if (c === null) return;
+    // Beyond the next byte, so that nothing of it is ever read: what came in order goes on.
+    for (let i = 0; i < 40; i++) {
+      const seq = (c.rcvNxt + c.tcp.config.receiveBuffer - 2000 + random.below(1900)) | 0;
+      forge(server, c, { seq, ack: c.sndNxt }, 1 + random.below(100));
+    }
+    most = Math.max(most, server.heap.inUse - start);
+  };
+  world.run(2000);
+  // Windows and queues of one connection: buffers of a segment each.
+  assert.ok(most > 10 && most < 256, `${most} buffers`);
+});
+
 test('a receiver that offers a tiny window gets no stream of tiny segments', () => {
   const tiny: SimulationPlan = {
     ...PLAN,
