@@ -32,8 +32,23 @@ export const benches: readonly BenchEntry[] = [
     load: async (context) => (await import('./kv.ts')).kv(context),
   },
   {
+    name: 'memory',
+    summary: 'Echo between two processes over shared memory, beside node:net over loopback.',
+    load: async (context) => (await import('./memory.ts')).memory(context),
+  },
+  {
+    name: 'connections',
+    summary: 'Echo on 1 to 100,000 connections between two of our stacks in memory, and what a connection occupies.',
+    load: async () => (await import('./connections.ts')).connections(),
+  },
+  {
     name: 'queue',
     summary: 'Queue tokens and coroutines beside Promises, in one thread.',
     load: async () => (await import('./queue.ts')).queue(),
+  },
+  {
+    name: 'nfs',
+    summary: 'The NFSv3 client library beside libnfs, against nfs-ganesha.',
+    load: async () => (await import('./nfs.ts')).nfs(),
   },
 ];

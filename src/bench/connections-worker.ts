@@ -1,0 +1,152 @@
+/**
+ * Echo on a number of connections between two stacks in memory, in a process of its own; a program for fork, --expose-gc.
+ * It touches only its memory, the clock and its channel to the parent.
+ */
+import type { Connection } from '../net/tcp/connection.ts';
+import { TcpState } from '../net/tcp/constants.ts';
+import { BackToBack } from './back-to-back.ts';
+import type { Sample } from './bench.ts';
+
+export interface ConnectionsRequest {
+  readonly connections: number;
+  readonly seconds: number;
+  readonly warmup: number;
+}
+
+const PORT = 7000;
+const MESSAGE_BYTES = 64;
+/** Messages under way at once, each on a connection drawn by chance, so that all are used alike. */
+const UNDER_WAY = 64;
+const BATCH = 64;
+/** Connections begun together. */
+const TOGETHER = 256;
+const PORTS_EACH = 25_000;
+
+const { gc } = globalThis as { gc?: () => void };
+
+process.on('message', (request: ConnectionsRequest) => process.send!(measure(request)));
+
+function measure({ connections, seconds, warmup }: ConnectionsRequest): Sample {
+  const net = new BackToBack({
+    sizeClasses: [
+      // What is sent stays until it is acknowledged, up to 40 ms later where a connection has nothing else to say.
+      { bytes: 384, count: 1 << 17 },
+      { bytes: 2240, count: 1024 },
+    ],
+    clientAddresses: Math.ceil(connections / PORTS_EACH),
+    tcp: { maxConnections: connections + 1, firstPort: 1024, lastPort: 65_535 },
+  });
+  const before = memory();
+  const open = establish(net, connections);
+  // Each stands at both ends.
+  const bytesPerConnection = (memory() - before) / connections / 2;
+  const echo = new Echo(net, open);
+  echo.run(warmup);
+  const messagesPerSecond = echo.run(seconds);
+  return { messagesPerSecond, nsPerMessage: 1e9 / messagesPerSecond, bytesPerConnection };
+}
+
+/** Bytes in use, in V8's heap and outside of it. */
+function memory(): number {
+  gc?.();
+  const { heapUsed, external } = process.memoryUsage();
+  return heapUsed + external;
+}
+
+function establish(net: BackToBack, connections: number): Connection[] {
+  const { client, server } = net;
+  const listener = server.tcp.listen(net.listenFlow(PORT), TOGETHER);
+  listener.noDelay = true;
+  const open: Connection[] = [];
+  while (open.length < connections) {
+    const begun: Connection[] = [];
+    while (begun.length < TOGETHER && open.length + begun.length < connections) {
+      begun.push(net.connect(Math.floor((open.length + begun.length) / PORTS_EACH), PORT));
+    }
+    for (let accepted = 0; accepted < begun.length; ) {
+      turn(net);
+      for (let c = server.tcp.nextReady(); c !== null; c = server.tcp.nextReady()) c.takeEvents();
+      for (let c = client.tcp.nextReady(); c !== null; c = client.tcp.nextReady()) c.takeEvents();
+      while (listener.accept() !== null) accepted++;
+    }
+    for (const c of begun) if (c.state !== TcpState.ESTABLISHED) throw new Error(`a connection is in state ${c.state}`);
+    for (const c of begun) c.noDelay = true;
+    open.push(...begun);
+  }
+  return open;
+}
+
+/** Both ends take in and send what there is. */
+function turn({ client, server }: BackToBack): void {
+  const now = performance.now();
+  server.receive(now, BATCH);
+  server.tcp.flush();
+  client.receive(now, BATCH);
+  client.tcp.flush();
+}
+
+class Echo {
+  readonly #net: BackToBack;
+  readonly #open: readonly Connection[];
+  /** Bytes of a message that has come in part, by connection. */
+  readonly #partial: Int32Array;
+  #random = 1;
+
+  constructor(net: BackToBack, open: readonly Connection[]) {
+    this.#net = net;
+    this.#open = open;
+    this.#partial = new Int32Array(open.length);
+    for (const [i, c] of open.entries()) c.user = i;
+    for (let i = 0; i < UNDER_WAY; i++) this.#send();
+  }
+
+  #send(): void {
+    // xorshift32
+    let x = this.#random;
+    x ^= x << 13;
+    x ^= x >>> 17;
+    x ^= x << 5;
+    this.#random = x;
+    const { heap } = this.#net;
+    const buffer = heap.alloc(MESSAGE_BYTES);
+    buffer.length = MESSAGE_BYTES;
+    this.#open[(x >>> 0) % this.#open.length]!.send(buffer);
+  }
+
+  /** @returns messages per second */
+  run(seconds: number): number {
+    const { client, server } = this.#net;
+    const start = performance.now();
+    let answered = 0;
+    let elapsed: number;
+    do {
+      for (let i = 0; i < 64; i++) {
+        const now = performance.now();
+        client.tcp.flush();
+        server.receive(now, BATCH);
+        for (let c = server.tcp.nextReady(); c !== null; c = server.tcp.nextReady()) {
+          c.takeEvents();
+          for (let buffer = c.read(); buffer !== null; buffer = c.read()) c.send(buffer);
+        }
+        server.tcp.flush();
+        client.receive(now, BATCH);
+        for (let c = client.tcp.nextReady(); c !== null; c = client.tcp.nextReady()) {
+          c.takeEvents();
+          for (let buffer = c.read(); buffer !== null; buffer = c.read()) {
+            // Messages on one connection may come as one, or in parts.
+            const index = c.user as number;
+            let bytes = this.#partial[index]! + buffer.length;
+            buffer.release();
+            for (; bytes >= MESSAGE_BYTES; bytes -= MESSAGE_BYTES) {
+              answered++;
+              this.#send();
+            }
+            this.#partial[index] = bytes;
+          }
+        }
+      }
+      elapsed = performance.now() - start;
+    } while (elapsed < seconds * 1000);
+    return (answered * 1000) / elapsed;
+  }
+}
