@@ -202,12 +202,12 @@ export class SocketsDatapath implements Datapath {
 
   push(qd: number, sga: Sga, op: Operation<void>): void {
     const sock = this.#table.of(qd, 'push');
-    if (sock.type === SocketType.STREAM) this.#sender.push(sock, sga, op);
-    else this.#sender.pushDatagram(sock, sga, op);
+    if (sock.type === SocketType.STREAM) this.#sender.pushes.push(sock, sga, op);
+    else this.#sender.pushes.pushDatagram(sock, sga, op);
   }
 
   pushTo(qd: number, buffer: HeapBuffer, to: IpAddress | null, op: Operation<void>): void {
-    this.#sender.pushTo(this.#table.of(qd, 'pushTo'), buffer, to, op);
+    this.#sender.pushes.pushTo(this.#table.of(qd, 'pushTo'), buffer, to, op);
   }
 
   shutdown(qd: number): void {
@@ -250,10 +250,10 @@ export class SocketsDatapath implements Datapath {
   }
 
   submit(waitUs: number): void {
-    const before = this.#sender.settled;
+    const before = this.#sender.pushes.settled;
     this.#sender.flushAll();
     if (this.#datagrams !== null && this.#table.datagramSockets === 0) this.#datagrams.rest();
-    if (waitUs === 0 || this.#sender.settled !== before || this.arrived) return;
+    if (waitUs === 0 || this.#sender.pushes.settled !== before || this.arrived) return;
     const ms = waitUs < 0 ? -1 : Math.ceil(waitUs / 1000);
     this.#wait(this.#starved.length > 0 && (ms < 0 || ms > STARVED_MS) ? STARVED_MS : ms);
   }

@@ -33,6 +33,7 @@ import type { Heap, HeapBuffer, Sga } from '../ring/heap.ts';
 import { mapHeap } from './heap.ts';
 import { getSocketOption, setSocketOption } from './socket-options.ts';
 import { Outbox } from './sockets/outbox.ts';
+import { Phase } from './sockets/sock.ts';
 import { Acceptor } from './uring/accept.ts';
 import { Batch, batchBytes } from './uring/batch.ts';
 import { Closer, unlinkSocket } from './uring/closing.ts';
@@ -42,7 +43,7 @@ import { URING_SIZE_CLASSES, type UringCounters, type UringOptions } from './uri
 import { RECEIVER_BYTES, Receiver } from './uring/receive.ts';
 import { Sender } from './uring/send.ts';
 import { SILENCE_MS } from './uring/silence.ts';
-import { KIND_MASK, Kind, Phase, SLOT_SHIFT, SocketTable, type UringSocket } from './uring/socket.ts';
+import { KIND_MASK, Kind, SLOT_SHIFT, SocketTable, type UringSocket } from './uring/socket.ts';
 
 /** Microseconds until receives are tried again that found no buffer, if nothing else happens before. */
 const STARVED_US = 5000;
@@ -226,12 +227,12 @@ export class UringDatapath implements Datapath {
 
   push(qd: number, sga: Sga, op: Operation<void>): void {
     const socket = this.#table.of(qd, 'push');
-    if (socket.type === SocketType.STREAM) this.#sender.push(socket, sga, op);
-    else this.#sender.pushDatagram(socket, sga, op);
+    if (socket.type === SocketType.STREAM) this.#sender.pushes.push(socket, sga, op);
+    else this.#sender.pushes.pushDatagram(socket, sga, op);
   }
 
   pushTo(qd: number, buffer: HeapBuffer, to: IpAddress | null, op: Operation<void>): void {
-    this.#sender.pushTo(this.#table.of(qd, 'pushTo'), buffer, to, op);
+    this.#sender.pushes.pushTo(this.#table.of(qd, 'pushTo'), buffer, to, op);
   }
 
   shutdown(qd: number): void {
@@ -370,11 +371,11 @@ export class UringDatapath implements Datapath {
    */
   arm(): boolean {
     const ring = this.#ring;
-    const settled = this.#sender.settled;
+    const settled = this.#sender.pushes.settled;
     if (ring.closed) return true;
     if (this.#receiver.silence.pending) this.#receiver.silence.look(this.#now());
     if (ring.pending > 0 || this.#sender.waiting) this.submit(0);
-    if (ring.available > 0 || this.#sender.settled !== settled) return false;
+    if (ring.available > 0 || this.#sender.pushes.settled !== settled) return false;
     this.#armed = true;
     ring.setEventfdEnabled(true);
     if (STRONG_ORDER && this.#flagged) Atomics.add(fence, 0, 1);

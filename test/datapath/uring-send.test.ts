@@ -7,9 +7,10 @@ import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import { decodeSockaddr } from '../../src/address/sockaddr.ts';
 import { Outbox } from '../../src/datapath/sockets/outbox.ts';
+import { Phase } from '../../src/datapath/sockets/sock.ts';
 import { Batch, batchBytes } from '../../src/datapath/uring/batch.ts';
 import { Sender } from '../../src/datapath/uring/send.ts';
-import { KIND_MASK, Kind, Phase, SLOT_SHIFT, UringSocket } from '../../src/datapath/uring/socket.ts';
+import { KIND_MASK, Kind, SLOT_SHIFT, UringSocket } from '../../src/datapath/uring/socket.ts';
 import { ERRNO } from '../../src/errors.ts';
 import { SocketType } from '../../src/kernel/datapath.ts';
 import type { Kernel } from '../../src/kernel/kernel.ts';
@@ -121,7 +122,7 @@ class World {
     const before = socket.unsent;
     const bytes = lengths.reduce((sum, length) => sum + length, 0);
     const failed = socket.failed !== 0;
-    this.sender.push(socket, buffers.length === 1 ? buffers[0]! : buffers, op);
+    this.sender.pushes.push(socket, buffers.length === 1 ? buffers[0]! : buffers, op);
     const waits = before + bytes > LIMIT;
     assert.equal(op.state, failed ? State.FAILED : waits ? State.PENDING : State.DONE);
     return op;
@@ -133,7 +134,7 @@ class World {
     const buffer = this.buffer(length);
     const op = this.table.acquire<void>(Opcode.PUSH, DATAGRAM_SOCKET, null);
     this.expected[DATAGRAM_SOCKET]!.push(0);
-    this.sender.pushTo(socket, buffer, { host: '127.0.0.1', port }, op);
+    this.sender.pushes.pushTo(socket, buffer, { host: '127.0.0.1', port }, op);
   }
 
   /** The one call of a turn. `choices` says what the kernel makes of each entry. */

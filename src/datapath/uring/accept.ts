@@ -13,7 +13,8 @@ import { EPOLLIN } from '../../linux/epoll.ts';
 import type { Ring } from '../../linux/uring.ts';
 import { ACCEPT_MULTISHOT, CqeFlag, FILE_INDEX_ALLOC, Op, SqeFlag } from '../../linux/uring-abi.ts';
 import { prepCancelUserData, prepPollAdd } from '../../linux/uring-prep.ts';
-import { Flight, Kind, Phase, SLOT_SHIFT, type SocketTable, type UringSocket } from './socket.ts';
+import { Phase } from '../sockets/sock.ts';
+import { Flight, Kind, SLOT_SHIFT, type SocketTable, type UringSocket } from './socket.ts';
 
 const SOCK_CLOEXEC = 0o2000000;
 /** Most connections accepted ahead of the program, per listener. */

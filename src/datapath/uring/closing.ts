@@ -12,11 +12,12 @@ import type { Ring } from '../../linux/uring.ts';
 import { SqeFlag } from '../../linux/uring-abi.ts';
 import { prepCancelUserData, prepCloseSlot, prepRecv } from '../../linux/uring-prep.ts';
 import type { Outbox } from '../sockets/outbox.ts';
+import { Phase } from '../sockets/sock.ts';
 import type { Acceptor } from './accept.ts';
 import type { Connector } from './connect.ts';
 import type { Descriptors } from './descriptors.ts';
 import type { Receiver } from './receive.ts';
-import { Flight, Kind, Phase, SLOT_SHIFT, type SocketTable, type UringSocket } from './socket.ts';
+import { Flight, Kind, SLOT_SHIFT, type SocketTable, type UringSocket } from './socket.ts';
 
 /** Milliseconds that a peer may take to acknowledge what a closed queue still had to send, if LINGER does not say. */
 const SEND_TIMEOUT_MS = 30_000;

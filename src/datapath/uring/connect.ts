@@ -11,9 +11,10 @@ import * as linux from '../../linux/socket.ts';
 import type { Ring } from '../../linux/uring.ts';
 import { SqeFlag } from '../../linux/uring-abi.ts';
 import { prepCancelUserData, prepConnect } from '../../linux/uring-prep.ts';
+import { Phase } from '../sockets/sock.ts';
 import type { Receiver } from './receive.ts';
 import type { Sender } from './send.ts';
-import { Flight, Kind, Phase, SLOT_SHIFT, type UringSocket } from './socket.ts';
+import { Flight, Kind, SLOT_SHIFT, type UringSocket } from './socket.ts';
 
 /** Bytes of an address of family AF_UNSPEC: all zero. */
 const NOWHERE_BYTES = 16;
@@ -103,7 +104,7 @@ export class Connector {
     } else {
       socket.phase = Phase.OPEN;
       op.complete(undefined);
-      if (socket.outHead >= 0) this.#sender.mark(socket);
+      if (socket.outHead >= 0) this.#sender.pushes.mark(socket);
       if (socket.waiting.head !== null) this.#receiver.arm(socket);
     }
   }

@@ -17,10 +17,11 @@ import type { Ring } from '../../linux/uring.ts';
 import { CQE_BUFFER_SHIFT, CqeFlag, Op, RECV_MULTISHOT, RECVSEND_POLL_FIRST, SqeFlag } from '../../linux/uring-abi.ts';
 import { prepCancelUserData, prepRecvmsgMultishot } from '../../linux/uring-prep.ts';
 import type { Heap, HeapBuffer } from '../../ring/heap.ts';
+import { Phase } from '../sockets/sock.ts';
 import { DATAGRAM_HEADER_BYTES, DATAGRAM_NAME_BYTES, datagramShape, type PoolShape, streamShape } from './options.ts';
 import { Pool } from './pool.ts';
 import { Silence } from './silence.ts';
-import { Flight, Kind, Phase, SLOT_SHIFT, type UringSocket } from './socket.ts';
+import { Flight, Kind, SLOT_SHIFT, type UringSocket } from './socket.ts';
 
 /** Received bytes that are worth copying out of a large buffer while buffers are scarce. */
 const SMALL = 1024;

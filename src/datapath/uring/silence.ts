@@ -6,7 +6,8 @@
  * bytes has woken it already, and unlike an end of stream it is not counted as something to read (tcp_inq_hint in Linux):
  * nothing would ever tell. A new receive looks before it waits, and so finds it. A push would find it, too.
  */
-import { Phase, type UringSocket } from './socket.ts';
+import { Phase } from '../sockets/sock.ts';
+import type { UringSocket } from './socket.ts';
 
 /** A connection is asked after between one and two of these, in milliseconds. */
 export const SILENCE_MS = 200;

@@ -6,7 +6,7 @@ import { ERRNO, systemError } from '../../errors.ts';
 import { type Family, SocketType } from '../../kernel/datapath.ts';
 import type { Operation } from '../../kernel/operation.ts';
 import { SqeFlag } from '../../linux/uring-abi.ts';
-import { OperationFifo } from '../sockets/sock.ts';
+import { OperationFifo, Phase } from '../sockets/sock.ts';
 
 /** What a completion is about: the low four bits of its user data. The slot is above them; the generation is the high word. */
 export const Kind = {
@@ -32,9 +32,6 @@ export const SLOT_SHIFT = 4;
 /** An operation of the kernel's. CANCELLING: the cancel is on its way, completions may still come. */
 export const Flight = { NONE: 0, ARMED: 1, CANCELLING: 2 } as const;
 export type Flight = (typeof Flight)[keyof typeof Flight];
-
-export const Phase = { FREE: 0, CREATED: 1, CONNECTING: 2, OPEN: 3, LISTENING: 4, CLOSING: 5, LINGERING: 6 } as const;
-export type Phase = (typeof Phase)[keyof typeof Phase];
 
 // Plain fields: receiving, sending, accepting and closing all work on them, on the hot path.
 export class UringSocket {
