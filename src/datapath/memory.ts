@@ -24,8 +24,8 @@ import type { Heap, HeapBuffer, HeapOptions, Sga } from '../ring/heap.ts';
 import { mapHeap } from './heap.ts';
 import { DatagramEnd } from './memory/datagram.ts';
 import { Datagrams } from './memory/datagrams.ts';
-import type { Hub, Seeker } from './memory/hub.ts';
-import { DATAGRAM_SLOT, KIND_SHIFT, Kind, MAX_NAME, SLOT_MASK, SLOTS } from './memory/layout.ts';
+import type { Hub, Place, Seeker } from './memory/hub.ts';
+import { DATAGRAM_CREDIT_STEP, DATAGRAM_SLOT, KIND_SHIFT, Kind, MAX_NAME, SLOT_MASK, SLOTS } from './memory/layout.ts';
 import { type Link, protocolError } from './memory/link.ts';
 import { type Claim, claimPath, claimPort, type NameSpace } from './memory/names.ts';
 import { Rendezvous } from './memory/rendezvous.ts';
@@ -320,16 +320,22 @@ export class MemoryDatapath implements Datapath, Hub {
   }
 
   submit(waitUs: number): void {
+    const progress = this.#flush();
+    if (waitUs !== 0 && progress === 0 && this.#touched.length === 0) this.#sleep(waitUs);
+  }
+
+  /** Everything that was sent becomes visible. @returns how many streams that waited for room had their way */
+  #flush(): number {
     const links = this.#links;
     let progress = 0;
     for (let i = 0; i < links.length; i++) {
       const link = links[i]!;
       if (link.waitsForRoom) progress += link.unblock();
       this.#datagrams.retry(link);
-      if (link.datagramOwed >= DATAGRAM_CREDIT) link.tellDatagrams();
+      if (link.datagramOwed >= DATAGRAM_CREDIT_STEP) link.tellDatagrams();
       link.publish();
     }
-    if (waitUs !== 0 && progress === 0 && this.#touched.length === 0) this.#sleep(waitUs);
+    return progress;
   }
 
   /** Looks for arrivals for a while, then sleeps in the kernel until somebody rings. */
@@ -342,6 +348,8 @@ export class MemoryDatapath implements Datapath, Hub {
     if (this.#starved.length > 0 && (ms < 0 || ms > STARVED_MS)) ms = STARVED_MS;
     this.#rendezvous.events(ms);
     this.#disarm();
+    // A name that was found has messages sent, and the host may go to sleep elsewhere now.
+    this.#flush();
   }
 
   /** Whether something came within the time. The clock is read after so many looks, since it takes as long as many of them. */
@@ -366,7 +374,7 @@ export class MemoryDatapath implements Datapath, Hub {
   }
 
   arm(): boolean {
-    let busy = this.#touched.length > 0;
+    let busy = this.#flush() > 0 || this.#touched.length > 0;
     for (const link of this.#links) {
       link.sleep();
       link.tellRoom();
@@ -447,12 +455,12 @@ export class MemoryDatapath implements Datapath, Hub {
     this.#datagrams.receive(key, end);
   }
 
-  known(name: string): Link | undefined {
+  known(name: string): Place | undefined {
     return this.#rendezvous.known(name);
   }
 
-  unknown(name: string): void {
-    this.#rendezvous.unknown(name);
+  unknown(name: string, fullName: string): void {
+    this.#rendezvous.unknown(name, fullName);
   }
 
   seek(name: string, seeker: Seeker): void {
@@ -484,6 +492,3 @@ export class MemoryDatapath implements Datapath, Hub {
     if (!link.alive && link.open === 0) link.memory.close();
   }
 }
-
-/** A credit that the ring had no room for is told with the next submit. */
-const DATAGRAM_CREDIT = 1 << 16;

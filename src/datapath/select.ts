@@ -7,6 +7,7 @@ import type { Datapath } from '../kernel/datapath.ts';
 import { probeUring } from '../linux/probe.ts';
 import type { HeapOptions } from '../ring/heap.ts';
 import { type DatapathSpec, parseSpec } from './spec.ts';
+import type { XdpShare } from './xdp/group.ts';
 
 /** What `--datapath` takes. */
 export const DATAPATHS = [
@@ -24,6 +25,8 @@ export interface OpenOptions {
   readonly heap?: HeapOptions;
   /** Unsent bytes of one queue above which a push completes only when half of them have gone. */
   readonly sendLimit?: number;
+  /** This kernel's part of what several kernels have in common (group.ts). */
+  readonly share?: XdpShare;
 }
 
 export interface OpenedDatapath {
@@ -76,7 +79,8 @@ async function openKernel({ heap, sendLimit }: OpenOptions): Promise<Datapath> {
 }
 
 /** Those whose specification says more than their name. */
-async function openNamed(spec: DatapathSpec, whole: string, { heap, sendLimit }: OpenOptions): Promise<OpenedDatapath> {
+async function openNamed(spec: DatapathSpec, whole: string, given: OpenOptions): Promise<OpenedDatapath> {
+  const { heap, sendLimit, share } = given;
   const { kind, middleware } = spec;
   const text = spec.text!;
   const options = { ...(heap && { heap }), ...(sendLimit !== undefined && { sendLimit }) };
@@ -97,7 +101,7 @@ async function openNamed(spec: DatapathSpec, whole: string, { heap, sendLimit }:
       return opened(datapath, `as asked; our own TCP/IP on the tap device ${datapath.link.interfaceName}`);
     }
     const { openXdp } = await import('./xdp.ts');
-    const datapath = openXdp(text, stackOptions);
+    const datapath = openXdp(text, { ...stackOptions, ...(share && { share }) });
     return opened(datapath, `as asked; AF_XDP on ${datapath.about}`);
   } catch (error) {
     between?.close?.();

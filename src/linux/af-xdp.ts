@@ -192,12 +192,6 @@ export class XdpSocket {
     ring.release();
   }
 
-  /** Has the driver run now and take frames in, where the socket polls busily (`busyPolling`). 0 or −errno. */
-  pollDevice(): number {
-    const result = recv(this.fd, 0, 0, MSG_DONTWAIT);
-    return result < 0 && result !== -ERRNO.EAGAIN ? result : 0;
-  }
-
   /** Chunks that {@link fill} takes now. */
   fillRoom(): number {
     return this.fillRing.room();

@@ -209,6 +209,9 @@ function put(memory: MappedMemory, offset: number, bytes: number, value: Uint8Ar
   }
 }
 
+/** Times that a program is loaded again after a signal. */
+const LOAD_TRIES = 64;
+
 /** The verifier refused a program. `log` is all it said, `place` the label before the instruction it stopped at. */
 export class BpfVerifierError extends IsthmusError {
   readonly log: string;
@@ -249,7 +252,7 @@ export function loadXdpProgram(name: string, code: BpfCode, maps: Readonly<Recor
       if (map === undefined) throw new TypeError(`program ${name} has no map ${wanted}`);
       memory.i32[16 + 2 * slot + 1] = map.fd;
     }
-    const load = (logLevel: number): number => {
+    const loadOnce = (logLevel: number): number => {
       clearAttributes();
       scratchI32[at] = PROGRAM_TYPE_XDP;
       scratchI32[at + 1] = code.count;
@@ -263,6 +266,12 @@ export function loadXdpProgram(name: string, code: BpfCode, maps: Readonly<Recor
       setName(12, name);
       scratchI32[at + 17] = ATTACH_XDP;
       return orErrno(bpf(Command.PROGRAM_LOAD));
+    };
+    // A signal interrupts the verifier (a profiler sends one each millisecond).
+    const load = (logLevel: number): number => {
+      let fd = loadOnce(logLevel);
+      for (let tries = 0; fd === -ERRNO.EAGAIN && tries < LOAD_TRIES; tries++) fd = loadOnce(logLevel);
+      return fd;
     };
     let fd = load(0);
     if (fd === -ERRNO.EPERM) throw systemError(fd, 'bpf', `program ${name}`, NEEDS);

@@ -107,7 +107,8 @@ function ask(name: string, request: 's' | 'e'): Promise<string | null> {
     });
     socket.once('error', (error: NodeJS.ErrnoException) => {
       if (error.code === 'ECONNREFUSED') resolve(null);
-      else if (error.code === 'ECONNRESET' && request === 'e') resolve('');
+      else if (error.code === 'ECONNRESET')
+        resolve(request === 'e' ? '' : null); // it has ended just now
       else reject(error);
     });
     socket.once('close', () => resolve(answer));

@@ -6,6 +6,7 @@
  * the path of its descriptor, with `nsenter --net=PATH` or `openNamespace(PATH).run(…)`.
  */
 import { existsSync, writeFileSync } from 'node:fs';
+import { type DelayLine, delayLine } from './delay-line.ts';
 import { setOffload } from './ethtool.ts';
 import { createNamespace, type NetworkNamespace } from './namespace.ts';
 import { NetworkSetup } from './network-setup.ts';
@@ -21,6 +22,8 @@ export interface LabOptions {
    * frames without checksums, and generic XDP frames larger than the MTU.
    */
   readonly offloads?: boolean;
+  /** Adds a slow line beside the fast one, on which a packet takes so many milliseconds in one direction. */
+  readonly delayMs?: number;
 }
 
 /** One end of the lab. */
@@ -38,6 +41,8 @@ export interface LabSide {
   /** An address that nobody has: for a stack with an address of its own. */
   readonly free4: string;
   readonly free6: string;
+  /** The interface of the slow line and its address, in 10.88.1.0/24; null without one. */
+  readonly slow: { readonly interfaceName: string; readonly address4: string } | null;
 }
 
 export interface Lab {
@@ -64,10 +69,15 @@ export function createLab(options: LabOptions = {}): Lab {
       client.run(silenceIpv6);
       const { queues = 1, mtu = 1500 } = options;
       here.createVeth({ name: 'lab-server' }, { name: 'lab-client', namespaceFd: client.fd }, { queues, mtu });
-      const lab = {
+      const sides = {
         server: setUp('server', 1, server, here, options),
         client: setUp('client', 2, client, there, options),
+      };
+      const line = slowLine(sides, options.delayMs ?? 0);
+      const lab = {
+        ...sides,
         close: () => {
+          line?.close();
           server.close();
           client.close();
         },
@@ -113,12 +123,23 @@ function setUp(
     address6: `fd88::${host}`,
     free4: `10.88.0.${host + 8}`,
     free6: `fd88::${(host + 8).toString(16)}`,
+    slow: options.delayMs ? { interfaceName: 'lab-slow', address4: `10.88.1.${host}` } : null,
   };
   setup.setLink(setup.link('lo')!.index, { up: true });
   setup.setLink(link.index, { up: true });
   setup.addAddress(link.index, side.address4, PREFIX4);
   if (existsSync('/proc/net/if_inet6')) setup.addAddress(link.index, side.address6, PREFIX6);
   return side;
+}
+
+function slowLine({ server, client }: Pick<Lab, 'server' | 'client'>, delayMs: number): DelayLine | null {
+  if (server.slow === null || client.slow === null) return null;
+  const end = ({ namespace }: LabSide, { interfaceName, address4 }: NonNullable<LabSide['slow']>) => ({
+    namespace,
+    interfaceName,
+    address: address4,
+  });
+  return delayLine([end(server, server.slow), end(client, client.slow)], delayMs);
 }
 
 // The kernel notices in the background that both ends are up, within a second; what is sent before that is lost.

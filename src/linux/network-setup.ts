@@ -10,6 +10,7 @@ import { AF_INET, AF_INET6 } from './sockaddr.ts';
 const IFLA_ADDRESS = 1;
 const IFLA_IFNAME = 3;
 const IFLA_MTU = 4;
+const IFLA_TXQLEN = 13;
 const IFLA_LINKINFO = 18;
 const IFLA_INFO_KIND = 1;
 const IFLA_INFO_DATA = 2;
@@ -26,6 +27,8 @@ export interface LinkChanges {
   readonly mtu?: number;
   readonly mac?: string;
   readonly name?: string;
+  /** Frames that may wait to be sent. */
+  readonly queueFrames?: number;
   /** Descriptor of a namespace to move the interface to. */
   readonly namespaceFd?: number;
 }
@@ -47,12 +50,13 @@ export interface VethOptions {
 /** Reads and changes the network of the namespace that the calling thread is in when it is made. */
 export class NetworkSetup extends NetworkReader {
   setLink(index: number, changes: LinkChanges): void {
-    const { up, mtu, mac, name, namespaceFd } = changes;
+    const { up, mtu, mac, name, queueFrames, namespaceFd } = changes;
     const flags = up ? LinkFlag.UP : 0;
     const message = linkMessage(RouteMessage.NEWLINK, 0, index, flags, up === undefined ? 0 : LinkFlag.UP);
     if (mtu !== undefined) message.attribute(IFLA_MTU, mtu);
     if (mac !== undefined) message.attribute(IFLA_ADDRESS, parseMac(mac));
     if (name !== undefined) message.attribute(IFLA_IFNAME, name);
+    if (queueFrames !== undefined) message.attribute(IFLA_TXQLEN, queueFrames);
     if (namespaceFd !== undefined) message.attribute(IFLA_NET_NS_FD, namespaceFd);
     this.socket.request(message, `interface ${index}`);
   }

@@ -1,10 +1,21 @@
 /** Our own TCP/IP on a tap against the sockets of the kernel, in small: the same trials as test/interop/run.ts. */
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
 import { after, before, describe, it } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import main from '../../examples/echo.ts';
 import { openTap } from '../../src/datapath/tap.ts';
+import { EVENT_LOOP } from '../../src/kernel/host.ts';
 import { createNamespace } from '../../src/linux/namespace.ts';
-import { Ground } from '../interop/ground.ts';
+import { NetworkReader } from '../../src/linux/rtnetlink.ts';
+import type { HeapBuffer } from '../../src/ring/heap.ts';
+import { Ground, Peer } from '../interop/ground.ts';
 import * as trials from '../interop/trials.ts';
 import { need } from '../support/need.ts';
+import { ip, until } from './conformance/world.ts';
+
+const EXTENSION = import.meta.url.endsWith('.ts') ? '.ts' : '.js';
+const CLI = fileURLToPath(new URL(`../../src/cli/main${EXTENSION}`, import.meta.url));
 
 /** Why there can be no tap here; empty where there can. */
 function refusal(): string {
@@ -55,6 +66,87 @@ describe('tap against the kernel', { timeout: 120_000 }, () => {
     trial(`resets and is reset, ${where}`, (g) => trials.resets(g, family));
     trial(`answers a half-closed connection, ${where}`, (g) => trials.halfClose(g, family));
   }
+});
+
+describe('tap', { timeout: 120_000 }, () => {
+  it('drains its frames while the heap is used up, and goes on when buffers come back', async (t) => {
+    if (!need(t, why === '', why)) return;
+    const ground = new Ground({ link: 'tap' });
+    const { k, datapath, peer, ours } = ground;
+    try {
+      const hoard: HeapBuffer[] = [];
+      const listener = k.listen({ host: ours[0] });
+      const serving = k.spawn(
+        listener.serve(function* (conn) {
+          for (let buffer = yield* conn.pop(); buffer !== null; buffer = yield* conn.pop()) {
+            const all = hoard.length === 0;
+            for (let next = all ? k.heap.tryAlloc(1) : null; next !== null; next = k.heap.tryAlloc(1)) hoard.push(next);
+            yield* conn.push(buffer);
+          }
+        }),
+      );
+      const many = peer.number({ do: 'many', host: ours[0], port: ip(listener.address).port, count: 300 });
+      await until(() => datapath.observe()['link.starved']! > 0, 'frames with data are dropped');
+      const { turns } = k;
+      const began = performance.now();
+      await new Promise((resolve) => setTimeout(resolve, 100));
+      const perMs = (k.turns - turns) / (performance.now() - began);
+      assert.ok(perMs < 20, `${perMs} turns per ms with little to do`);
+      for (const buffer of hoard) buffer.release();
+      assert.equal(await many, 300);
+      serving.cancel();
+      listener.close();
+      await trials.settle(ground);
+    } finally {
+      await ground.close();
+    }
+  });
+
+  it('runs examples/echo.ts, unchanged, in the event loop', async (t) => {
+    if (!need(t, why === '', why)) return;
+    const ground = new Ground({ link: 'tap', policy: EVENT_LOOP });
+    const { k, peer, ours } = ground;
+    process.env.PORT = '7000';
+    const task = k.spawn(main(k as unknown as Parameters<typeof main>[0]));
+    try {
+      await until(() => k.openQueues === 1, 'it listens');
+      assert.equal(await peer.number({ do: 'many', host: ours[0], port: 7000, count: 20 }), 20);
+    } finally {
+      task.cancel();
+      await ground.close();
+    }
+  });
+
+  it('runs examples/echo.ts, unchanged, by `isthmus run`, and ends with it', async (t) => {
+    if (!need(t, why === '', why)) return;
+    const namespace = createNamespace();
+    const peer = new Peer(namespace);
+    const file = fileURLToPath(new URL(`../../examples/echo${EXTENSION}`, import.meta.url));
+    const spec = 'tap:t0,10.9.0.2/24,host=10.9.0.1/24';
+    const child = namespace.run(() =>
+      spawn(process.execPath, [CLI, 'run', file, '--datapath', spec], {
+        env: { ...process.env, PORT: '7000' },
+        stdio: ['ignore', 'inherit', 'inherit'],
+      }),
+    );
+    t.after(() => child.kill('SIGKILL'));
+    const ended = new Promise((resolve) => child.once('exit', resolve));
+    const attempt = { do: 'attempt', host: '10.9.0.2', port: 7000 } as const;
+    const deadline = performance.now() + 30_000;
+    while ((await peer.call(attempt)) !== '') assert.ok(performance.now() < deadline, 'it never listened');
+    assert.equal(await peer.number({ do: 'many', host: '10.9.0.2', port: 7000, count: 20 }), 20);
+    child.kill('SIGTERM');
+    assert.equal(await ended, 0);
+    const links = namespace.run(() => {
+      const reader = new NetworkReader();
+      const names = reader.links().map(({ name }) => name);
+      reader.close();
+      return names;
+    });
+    assert.deepEqual(links, ['lo'], 'the interface is gone with its process');
+    await peer.close();
+    namespace.close();
+  });
 });
 
 describe('tap with faults against the kernel', { timeout: 120_000 }, () => {

@@ -3,7 +3,7 @@
  * one heap to the other, as a network card would; whoever sleeps is woken by the event loop.
  */
 import { Alarm } from '../../src/datapath/stack/alarm.ts';
-import { LINK_HEADROOM, type Link } from '../../src/datapath/stack/link.ts';
+import { LINK_HEADROOM, type Link, type SharedAddresses } from '../../src/datapath/stack/link.ts';
 import type { DatapathWatch } from '../../src/kernel/datapath.ts';
 import type { Device, FrameInput } from '../../src/net/device.ts';
 import type { Stack } from '../../src/net/stack.ts';
@@ -24,6 +24,8 @@ export interface WireOptions {
   /** Frames that may wait at the other end; one more finds no room. Default 1024. */
   readonly queue?: number;
   readonly scatterGather?: boolean;
+  /** Of the host whose addresses these are, too. */
+  readonly shared?: (link: WireLink) => SharedAddresses;
 }
 
 /** One end. */
@@ -33,12 +35,13 @@ export class WireLink implements Link, Device {
   readonly device = this;
   readonly scatterGather: boolean;
   readonly checksumOffload = false;
-  readonly shared = null;
+  readonly shared: SharedAddresses | null;
   readonly macHi = 0x0200;
   readonly macLo: number;
   readonly mtu = 1500;
   readonly offloads = { receiveChecksum: false };
   other: WireLink | null = null;
+  stack: Stack | null = null;
   /** Frames on their way to this end. */
   readonly #arriving: HeapBuffer[] = [];
   readonly #options: WireOptions;
@@ -52,11 +55,13 @@ export class WireLink implements Link, Device {
     const checked = options.checked ?? false;
     this.#options = options;
     this.macLo = number;
+    this.shared = options.shared?.(this) ?? null;
     this.scatterGather = options.scatterGather ?? true;
     this.heap = new Heap(localRegion(heapBytes(sizeClasses)), { sizeClasses, headroom: LINK_HEADROOM, checked });
   }
 
   attach(stack: Stack, now: () => number): void {
+    this.stack = stack;
     for (const address of this.#options.addresses) {
       const [host, length] = address.split('/');
       stack.addAddress(host!, Number(length));

@@ -1,4 +1,5 @@
 /** For tests: kernels on the xdp datapath and on the host's sockets in the two namespaces of a lab, and what they say. */
+import assert from 'node:assert/strict';
 import type { TestContext } from 'node:test';
 import { SocketsDatapath } from '../../src/datapath/sockets.ts';
 import { openXdp, type XdpDatapath } from '../../src/datapath/xdp.ts';
@@ -8,6 +9,12 @@ import type { Listener, UdpSocket } from '../../src/kernel/endpoints.ts';
 import { Host } from '../../src/kernel/host.ts';
 import { Kernel } from '../../src/kernel/kernel.ts';
 import type { LabSide } from '../../src/linux/lab.ts';
+import { close, libcFunction } from '../../src/linux/libc.ts';
+import { mapArena } from '../../src/linux/memory.ts';
+import { AF_INET, AF_INET6 } from '../../src/linux/sockaddr.ts';
+import { connect, recv, SOCK_NONBLOCK, SOCK_RAW, send } from '../../src/linux/socket.ts';
+import { checksum } from '../linux/frames.ts';
+import { until } from '../linux/lab-support.ts';
 
 const TIMEOUT = { timeout: 30_000 };
 
@@ -15,6 +22,7 @@ const TIMEOUT = { timeout: 30_000 };
 export class Party {
   readonly kernel: Kernel;
   readonly side: LabSide;
+  readonly #host: Host;
 
   constructor(t: TestContext, side: LabSide, datapath: Datapath) {
     this.side = side;
@@ -23,8 +31,13 @@ export class Party {
         throw error;
       },
     });
-    const host = new Host(this.kernel).start();
-    t.after(() => host.close(1000));
+    this.#host = new Host(this.kernel).start();
+    t.after(() => this.close());
+  }
+
+  /** Ends the kernel. Idempotent. */
+  close(): Promise<void> {
+    return this.#host.close(1000);
   }
 
   /** Sockets of the host are made in the namespace of the call. */
@@ -117,4 +130,36 @@ export async function ask(socket: UdpSocket, host: string, port: number, bytes: 
     }
   }
   throw new Error('no answer');
+}
+
+const rawSocket = libcFunction<[family: number, type: number, protocol: number]>('socket', ['int', 'int', 'int']);
+
+/** Sends an echo request from the host of a side, and resolves when the answer has come. */
+export async function ping(t: TestContext, side: LabSide, host: string): Promise<void> {
+  const v6 = host.includes(':');
+  const fd = side.namespace.run(() => rawSocket(v6 ? AF_INET6 : AF_INET, SOCK_RAW | SOCK_NONBLOCK, v6 ? 58 : 1));
+  assert.ok(fd >= 0);
+  const memory = mapArena(4096);
+  t.after(() => {
+    close(fd);
+    memory.close();
+  });
+  // Type, code, checksum (the kernel's affair over IPv6), identification, number, data.
+  const request = Uint8Array.from([v6 ? 128 : 8, 0, 0, 0, 0x12, 0x34, 0, 1, ...pattern(56)]);
+  if (!v6) request.set([checksum(request) >> 8, checksum(request) & 255], 2);
+  assert.equal(connect(fd, { host, port: 0 }), 0);
+  memory.u8.set(request);
+  let tries = 0;
+  await until(
+    () => {
+      // The first ones may wait for ARP; again every so often.
+      if (tries++ % 1000 === 0) send(fd, memory.address, request.length, 0);
+      const length = recv(fd, memory.address + 2048, 2048, 0);
+      if (length < 0) return false;
+      const at = 2048 + (v6 ? 0 : 20);
+      return memory.u8[at] === (v6 ? 129 : 0) && memory.u8[at + 4] === 0x12 && memory.u8[at + 5] === 0x34;
+    },
+    `an answer of ${host}`,
+    30_000,
+  );
 }

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { NetworkReader } from '../../src/linux/rtnetlink.ts';
 import { labFor } from '../linux/lab-support.ts';
-import { ask, echoing, echoingDatagrams, exchange, past, pattern, portOf, through } from './xdp-support.ts';
+import { ask, echoing, echoingDatagrams, exchange, past, pattern, ping, portOf, through } from './xdp-support.ts';
 
 const BYTES = pattern(100_000);
 
@@ -28,6 +28,14 @@ describe('xdp with addresses of its own', () => {
         assert.deepEqual(await ask(socket, host, udpPort, pattern(length)), pattern(length), `${length} bytes`);
       }
     }
+  });
+
+  it('answers echo requests', async (t) => {
+    const lab = labFor(t);
+    if (lab === null) return;
+    const { address4, free4, free6 } = lab.server;
+    past(t, lab.server, `,own=${free4}/24,own=${free6}/64`);
+    for (const host of [free4, free6, address4]) await ping(t, lab.client, host);
   });
 
   it('opens connections', async (t) => {
@@ -146,7 +154,7 @@ describe('xdp with the addresses of the host', () => {
 });
 
 describe('xdp on an interface', () => {
-  it('says what is wrong with it', (t) => {
+  it('says what is wrong with it', async (t) => {
     const lab = labFor(t);
     if (lab === null) return;
     const { namespace } = lab.server;
@@ -154,12 +162,51 @@ describe('xdp on an interface', () => {
     assert.throws(() => open('nowhere0'), { code: 'ENODEV', message: /there are lo, lab-server/ });
     assert.throws(() => open('lo'), { code: 'EOPNOTSUPP', message: /no Ethernet device/ });
     assert.throws(() => past(t, lab.server, ',queues=2'), { code: 'EINVAL', message: /it has 1 receive queue/ });
-    const { datapath } = past(t, lab.server);
+    const party = past(t, lab.server);
     assert.throws(() => past(t, lab.server), { code: 'EBUSY', message: /has an XDP program already/ });
     const reader = namespace.run(() => new NetworkReader());
     t.after(() => reader.close());
-    assert.equal(reader.link('lab-server')!.xdp?.mode, 'native');
-    datapath.dispose();
+    assert.equal(reader.link('lab-server')!.xdp?.mode, 'generic');
+    await party.close();
     assert.equal(reader.link('lab-server')!.xdp, null);
+  });
+
+  it('takes frames in native mode and in generic mode', async (t) => {
+    for (const [mode, queues] of [
+      ['native', 1],
+      ['generic', 1],
+      ['native', 2],
+    ] as const) {
+      const lab = labFor(t, { queues });
+      if (lab === null) return;
+      // With several queues native mode is taken without being asked for.
+      const server = past(t, lab.server, queues === 1 ? `,mode=${mode}` : '');
+      assert.match(server.datapath.about, new RegExp(`${mode} mode, frames copied`));
+      const connection = await through(t, lab.client).connect(
+        lab.server.address4,
+        portOf(echoing(server.listen('0.0.0.0'))),
+      );
+      assert.deepEqual(await exchange(connection, BYTES), BYTES);
+      connection.close();
+    }
+  });
+
+  it('says so where checksums are left to nobody, and takes such frames if told to', async (t) => {
+    const lab = labFor(t, { offloads: true });
+    if (lab === null) return;
+    const { free4, address4 } = lab.server;
+    const client = through(t, lab.client);
+    const strict = past(t, lab.server, `,own=${free4}/24`);
+    const port = portOf(echoing(strict.listen('0.0.0.0')));
+    const warned = new Promise<Error>((resolve) => process.once('warning', resolve));
+    const refused = client.connect(free4, port);
+    refused.catch(() => {});
+    assert.match((await warned).message, /ethtool -K PEER tx off.*xdp:lab-server,partial/);
+    await strict.close();
+
+    const lenient = past(t, lab.server, ',partial');
+    const connection = await client.connect(address4, portOf(echoing(lenient.listen('0.0.0.0'))));
+    assert.deepEqual(await exchange(connection, BYTES), BYTES);
+    connection.close();
   });
 });

@@ -12,8 +12,9 @@ import {
   threadId,
   threadTimes,
 } from '../../src/linux/affinity.ts';
+import { capabilityNames } from '../../src/linux/capabilities.ts';
 import { getLimit, Limit, raiseLimit, residentBytes, setSoftLimit } from '../../src/linux/limits.ts';
-import { capabilityNames, probe } from '../../src/linux/probe.ts';
+import { probe } from '../../src/linux/probe.ts';
 
 const url = (file: string): string => JSON.stringify(new URL(`../../src/linux/${file}.js`, import.meta.url).href);
 

@@ -11,9 +11,16 @@ import type { StreamEnd } from './stream.ts';
 
 /** Told how a search for a name ended, once. */
 export interface Seeker {
-  /** `name` is in full; `shared`: others hold the same port, so the next search may find another. */
-  found(link: Link, name: string, shared: boolean): void;
+  /** `name` is in full: where others share the port it says which of them was found. */
+  found(link: Link, name: string): void;
   missing(): void;
+}
+
+/** Somebody who has a name. */
+export interface Place {
+  readonly link: Link;
+  /** In full: with the share, where a port is shared. */
+  readonly name: string;
 }
 
 export interface Hub {
@@ -44,10 +51,10 @@ export interface Hub {
   /** Datagrams for this name, as a number (datagram.ts), go to `end`; null: to nobody any more. */
   receive(key: number, end: DatagramEnd | null): void;
 
-  /** A link to whoever holds the name, if it is known already. */
-  known(name: string): Link | undefined;
-  /** The name is not there any more. */
-  unknown(name: string): void;
+  /** Who holds the name, if that is known already. */
+  known(name: string): Place | undefined;
+  /** It is not there any more. */
+  unknown(name: string, fullName: string): void;
   /** Looks for the name. The seeker may be told before this returns. */
   seek(name: string, seeker: Seeker): void;
   /** The next port for a connection that begins here. */

@@ -10,7 +10,7 @@ import { close } from '../../linux/libc.ts';
 import { reserveScratch, scratchAddress } from '../../linux/scratch.ts';
 import { recv } from '../../linux/socket.ts';
 import { Greeting, type Own, type Progress, trustedPid } from './greeting.ts';
-import type { Seeker } from './hub.ts';
+import type { Place, Seeker } from './hub.ts';
 import type { Link } from './link.ts';
 import { acceptGreeting, announce, type Claim, reach } from './names.ts';
 
@@ -44,6 +44,19 @@ interface Search {
   readonly fullName: string;
 }
 
+/** Those who were found under one name: one, or some of several that share a port. */
+interface Known {
+  readonly shared: boolean;
+  /** A search finds one of several: after some searches most likely all have been found. */
+  searches: number;
+  uses: number;
+  readonly places: Place[];
+}
+
+/** Searches for a shared port before those found are used, and uses between two more searches: others may have come. */
+const FIRST_SEARCHES = 16;
+const SEARCH_EVERY = 64;
+
 export class Rendezvous implements Own {
   readonly identity = randomBytes(16).toString('hex');
   readonly doorbell = createEventfd();
@@ -55,8 +68,8 @@ export class Rendezvous implements Own {
   readonly #byFd = new Map<number, number>();
   readonly #links = new Map<string, Link>();
   #linkCount = 0;
-  /** Names that were found, not shared ones. */
-  readonly #known = new Map<string, Link>();
+  /** By name, who was found there. */
+  readonly #known = new Map<string, Known>();
   readonly #searches = new Map<string, Search>();
   readonly #greetings: Greeting[] = [];
 
@@ -120,12 +133,32 @@ export class Rendezvous implements Own {
 
   // ---- What we look for ----------------------------------------------------------------------------------------
 
-  known(name: string): Link | undefined {
-    return this.#known.get(name);
+  known(name: string): Place | undefined {
+    const known = this.#known.get(name);
+    if (known === undefined) return undefined;
+    if (!known.shared) return known.places[0];
+    if (known.searches < FIRST_SEARCHES || ++known.uses % SEARCH_EVERY === 0) return undefined;
+    return known.places[known.uses % known.places.length];
   }
 
-  unknown(name: string): void {
-    this.#known.delete(name);
+  /** Nobody is there any more under this name in full. */
+  unknown(name: string, fullName: string): void {
+    const places = this.#known.get(name)?.places ?? [];
+    const at = places.findIndex((place) => place.name === fullName);
+    if (at >= 0) places.splice(at, 1);
+    if (places.length === 0) this.#known.delete(name);
+  }
+
+  #remember(name: string, { shared, fullName }: Search, link: Link): void {
+    let known = this.#known.get(name);
+    if (known === undefined || known.shared !== shared) {
+      known = { shared, searches: 0, uses: 0, places: [] };
+      this.#known.set(name, known);
+    }
+    known.searches++;
+    const at = known.places.findIndex((place) => place.name === fullName);
+    if (at >= 0) known.places.splice(at, 1);
+    known.places.push({ link, name: fullName });
   }
 
   seek(name: string, seeker: Seeker): void {
@@ -160,9 +193,8 @@ export class Rendezvous implements Own {
       for (const seeker of search.seekers) seeker.missing();
       return;
     }
-    // Of several that share a port the next search may find another.
-    if (!search.shared) this.#known.set(name, progress.link);
-    for (const seeker of search.seekers) seeker.found(progress.link, search.fullName, search.shared);
+    this.#remember(name, search, progress.link);
+    for (const seeker of search.seekers) seeker.found(progress.link, search.fullName);
   }
 
   // ---- Links ---------------------------------------------------------------------------------------------------
@@ -184,7 +216,9 @@ export class Rendezvous implements Own {
     this.#unwatch(link.socket);
     this.#linkCount--;
     if (this.#links.get(link.peer) === link) this.#links.delete(link.peer);
-    for (const [name, known] of this.#known) if (known === link) this.#known.delete(name);
+    for (const [name, { places }] of this.#known) {
+      for (const place of places.filter((each) => each.link === link)) this.unknown(name, place.name);
+    }
   }
 
   // ---- Events --------------------------------------------------------------------------------------------------

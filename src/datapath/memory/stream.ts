@@ -39,8 +39,8 @@ export class StreamEnd implements Seeker {
   #phase: Phase = Phase.NEW;
   #backlog: Backlog | null = null;
   #connecting: Operation<void> | null = null;
-  /** The link was known from before, so that a refusal may only mean that the name has moved. */
-  #guessed = false;
+  /** The name in full, where it was known from before, so that a refusal may only mean that it has moved. */
+  #guess = '';
 
   #link: Link | null = null;
   #slot = -1;
@@ -126,9 +126,9 @@ export class StreamEnd implements Seeker {
     }
     this.#phase = Phase.CONNECTING;
     this.#connecting = op;
-    const link = this.#hub.known(name);
-    this.#guessed = link !== undefined;
-    if (link !== undefined) this.#open(link, name);
+    const place = this.#hub.known(name);
+    this.#guess = place?.name ?? '';
+    if (place !== undefined) this.#open(place.link, place.name);
     else this.#hub.seek(name, this);
   }
 
@@ -428,9 +428,9 @@ export class StreamEnd implements Seeker {
       const name = this.name.target;
       this.#detach();
       if (this.#closed) return true;
-      if (this.#guessed && errno === ERRNO.ECONNREFUSED) {
-        this.#guessed = false;
-        this.#hub.unknown(name);
+      if (this.#guess !== '' && errno === ERRNO.ECONNREFUSED) {
+        this.#hub.unknown(name, this.#guess);
+        this.#guess = '';
         this.#hub.seek(name, this);
       } else this.#refused(errno === ERRNO.ECONNREFUSED ? this.name.refusal : errno);
       return true;

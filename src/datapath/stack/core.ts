@@ -14,6 +14,7 @@ import { Closing } from './closing.ts';
 import type { DatagramQueue } from './datagram.ts';
 import type { Link } from './link.ts';
 import { Middleware, type MiddlewareOptions } from './middleware.ts';
+import { defaultOptions } from './options.ts';
 import { Ports } from './ports.ts';
 import { StreamQueue } from './stream.ts';
 
@@ -45,6 +46,8 @@ export class Core {
   readonly ports: Ports;
   readonly closing: Closing;
   readonly sendLimit: number;
+  /** What a stream's options are until one is set. */
+  readonly defaultOptions: Int32Array;
   readonly now: () => number;
   /** By queue descriptor. Plain, because every call reads it. */
   readonly queues: (StreamQueue | DatagramQueue | null)[] = [];
@@ -100,6 +103,7 @@ export class Core {
       },
     });
     this.stack.tcp = this.tcp;
+    this.defaultOptions = defaultOptions(this.sendLimit, this.tcp.config);
     this.input = middleware?.input(this.stack) ?? this.stack;
     const { table } = this.tcp;
     const mayUsePort = link.mayUsePort?.bind(link);

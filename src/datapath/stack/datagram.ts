@@ -12,7 +12,7 @@ import type { HeapBuffer, Sga } from '../../ring/heap.ts';
 import { OperationFifo } from '../sockets/sock.ts';
 import { type Endpoint, localOf, named, readEndpoint, remoteOf, textOf } from './address.ts';
 import type { Core } from './core.ts';
-import { defaultOptions, getOption, setOption } from './options.ts';
+import { getOption, setOption } from './options.ts';
 
 /** Largest payload of a UDP datagram over IPv4. */
 const LARGEST_DATAGRAM = 65507;
@@ -51,7 +51,7 @@ export class DatagramQueue {
   constructor(core: Core, family: Family) {
     this.core = core;
     this.family = family;
-    this.options = defaultOptions(core.sendLimit);
+    this.options = core.defaultOptions.slice();
   }
 
   // ---- Set-up --------------------------------------------------------------------------------------------------

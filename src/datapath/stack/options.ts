@@ -4,7 +4,7 @@
  */
 import { ERRNO, systemError } from '../../errors.ts';
 import { SocketOption } from '../../kernel/datapath.ts';
-import { DEFAULT_TCP_CONFIG } from '../../net/tcp/config.ts';
+import type { TcpConfig } from '../../net/tcp/config.ts';
 import type { Connection } from '../../net/tcp/connection.ts';
 
 const COUNT = 12;
@@ -12,15 +12,16 @@ const COUNT = 12;
 const LEAST_BUFFER = 2048;
 const MOST_BUFFER = 1 << 28;
 
-/** Fresh options, for a queue to keep. */
-export function defaultOptions(sendLimit: number): Int32Array {
+/** The options of a queue of which none was set. */
+export function defaultOptions(sendLimit: number, config: TcpConfig): Int32Array {
   const values = new Int32Array(COUNT);
-  values[SocketOption.NO_DELAY] = 1;
-  values[SocketOption.RECEIVE_BUFFER] = DEFAULT_TCP_CONFIG.receiveBuffer;
+  values[SocketOption.NO_DELAY] = config.noDelay ? 1 : 0;
+  values[SocketOption.KEEP_ALIVE] = config.keepAlive ? 1 : 0;
+  values[SocketOption.RECEIVE_BUFFER] = config.receiveBuffer;
   values[SocketOption.SEND_BUFFER] = sendLimit;
   values[SocketOption.LINGER] = -1;
-  values[SocketOption.KEEP_ALIVE_IDLE] = DEFAULT_TCP_CONFIG.keepAliveIdleMs / 1000;
-  values[SocketOption.KEEP_ALIVE_INTERVAL] = DEFAULT_TCP_CONFIG.keepAliveIntervalMs / 1000;
+  values[SocketOption.KEEP_ALIVE_IDLE] = config.keepAliveIdleMs / 1000;
+  values[SocketOption.KEEP_ALIVE_INTERVAL] = config.keepAliveIntervalMs / 1000;
   return values;
 }
 

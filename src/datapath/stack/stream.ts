@@ -18,7 +18,7 @@ import type { HeapBuffer, Sga } from '../../ring/heap.ts';
 import { OperationFifo } from '../sockets/sock.ts';
 import { isAny, localOf, named, readEndpoint, remoteOf, setLocal, setRemote, textOf } from './address.ts';
 import type { Core } from './core.ts';
-import { applyOptions, defaultOptions, getOption, setOption } from './options.ts';
+import { applyOptions, getOption, setOption } from './options.ts';
 import type { BoundPort } from './ports.ts';
 
 const Phase = { IDLE: 0, CONNECTING: 1, OPEN: 2, LISTENING: 3 } as const;
@@ -28,7 +28,8 @@ const ANY6: IpWords = { family: 6, w0: 0, w1: 0, w2: 0, w3: 0 };
 
 export class StreamQueue {
   readonly core: Core;
-  readonly options: Int32Array;
+  /** The core's own, shared with others, until one is set. */
+  options: Int32Array;
   qd = -1;
   family: Family = Family.INET;
   #phase: number = Phase.IDLE;
@@ -45,14 +46,12 @@ export class StreamQueue {
   /** Positive errno that ended the connection. */
   #failed = 0;
   #shut = false;
-  /** Options have been set: they differ from those a connection begins with. */
-  #tuned = false;
   /** Where it is bound or connects to, for messages. */
   #about = '';
 
   constructor(core: Core) {
     this.core = core;
-    this.options = defaultOptions(core.sendLimit);
+    this.options = core.defaultOptions;
   }
 
   open(family: Family): this {
@@ -61,9 +60,13 @@ export class StreamQueue {
     this.#failed = 0;
     this.#shut = false;
     this.#about = '';
-    if (this.#tuned) this.options.set(defaultOptions(this.core.sendLimit));
-    this.#tuned = false;
+    this.options = this.core.defaultOptions;
     return this;
+  }
+
+  /** Options have been set: a connection must be told, since they are not those it begins with. */
+  get #tuned(): boolean {
+    return this.options !== this.core.defaultOptions;
   }
 
   // ---- Set-up --------------------------------------------------------------------------------------------------
@@ -187,8 +190,7 @@ export class StreamQueue {
     this.#connection = connection;
     this.#phase = Phase.OPEN;
     if (listening.#tuned) {
-      this.options.set(listening.options);
-      this.#tuned = true;
+      this.options = listening.options.slice();
       applyOptions(this.options, connection);
     } else connection.sendBuffer = this.core.sendLimit;
     // Whatever happened before is not told again.
@@ -322,7 +324,7 @@ export class StreamQueue {
     return true;
   }
 
-  /** The push completes when half of the limit is free; the first over the limit begins now, those behind it wait. */
+  /** The push completes when half of the limit is free; the one that passes the limit begins now, those behind it wait. */
   #hold(c: Connection, sga: Sga, op: Operation<unknown>): void {
     if (Array.isArray(sga) && sga.length > c.tcp.config.maxSendBuffers) {
       releaseAll(sga);
@@ -330,7 +332,7 @@ export class StreamQueue {
       return;
     }
     const first = this.#pushing.head === null;
-    const held = !first || !this.#hand(c, sga);
+    const held = !first || c.unsent >= c.sendBuffer || !this.#hand(c, sga);
     this.#pushing.append(op);
     op.value = held ? sga : undefined;
     if (held) this.#held += bytesOf(sga);
@@ -444,8 +446,9 @@ export class StreamQueue {
   }
 
   setsockopt(option: SocketOption, value: number): void {
-    setOption(this.options, option, value);
-    this.#tuned = true;
+    const options = this.#tuned ? this.options : this.options.slice();
+    setOption(options, option, value);
+    this.options = options;
     if (this.#connection !== null) applyOptions(this.options, this.#connection);
     const listener = this.#listener;
     if (listener === null) return;

@@ -30,6 +30,8 @@ const SIZE_CLASSES: readonly SizeClass[] = [
   { bytes: (1 << 20) + 192, count: 8 },
 ];
 const LINK_HEADER_BYTES = 18;
+/** Frames that the host's kernel keeps for us while we are busy: the windows of some twenty connections. */
+const HOST_QUEUE = 4096;
 /** Frames written in one turn of TCP's: the host's kernel takes each in the call, so there is no queue of ours to fill. */
 const ROOM = 1024;
 
@@ -69,7 +71,7 @@ export class TapLink implements Link, Device {
   #refused = 0;
   #starved = 0;
 
-  /** @throws IsthmusError EPERM, EBUSY, ENOENT (tun.ts), EEXIST where the host has the address, ENOMEM */
+  /** @throws IsthmusError EPERM, EBUSY, ENOENT (tun.ts), ENOMEM; RangeError where a frame is larger than every buffer */
   constructor({ spec, heap = {} }: TapLinkOptions) {
     this.#spec = spec;
     this.#tap = new TapDevice(spec.interfaceName);
@@ -81,14 +83,19 @@ export class TapLink implements Link, Device {
     const random = crypto.getRandomValues(new Int32Array(2));
     this.macHi = 0x0200 | (random[0]! & 0xff);
     this.macLo = random[1]!;
-    this.heap = mapHeap({ sizeClasses: SIZE_CLASSES, headroom: LINK_HEADROOM, ...heap });
-    const { region } = this.heap;
-    this.#high = region.addressHigh;
-    this.#base = region.addressHigh * 2 ** 32;
-    this.#frameBytes = this.mtu + LINK_HEADER_BYTES;
-    this.#lastResort = this.heap.alloc(this.#frameBytes);
-    this.#poll = new PollSet(1);
+    this.#frameBytes = mtu + LINK_HEADER_BYTES;
+    try {
+      this.heap = mapHeap({ sizeClasses: SIZE_CLASSES, headroom: LINK_HEADROOM, ...heap });
+      this.#lastResort = this.heap.alloc(this.#frameBytes);
+      this.#poll = new PollSet(1);
+    } catch (error) {
+      this.#tap.close();
+      throw error;
+    }
     this.#poll.add(this.#tap.fd);
+    const { addressHigh } = this.heap.region;
+    this.#high = addressHigh;
+    this.#base = addressHigh * 2 ** 32;
   }
 
   attach(stack: Stack, now: () => number): void {
@@ -232,7 +239,8 @@ function configure(tap: TapDevice, spec: TapSpec): { index: number; mtu: number 
     const setup = new NetworkSetup();
     try {
       const link = setup.link(tap.name)!;
-      setup.setLink(link.index, { up: true, ...(spec.mtu !== null && { mtu: spec.mtu }) });
+      const mtu = spec.mtu === null ? {} : { mtu: spec.mtu };
+      setup.setLink(link.index, { up: true, queueFrames: HOST_QUEUE, ...mtu });
       for (const { host, prefixLength } of spec.host) addAddress(setup, link.index, host, prefixLength);
       return { index: link.index, mtu: spec.mtu ?? link.mtu };
     } finally {

@@ -27,8 +27,6 @@ export interface XdpDeviceOptions {
   readonly transmitFrames?: number;
   /** Checksums of frames received are not looked at. */
   readonly trustChecksums?: boolean;
-  /** The driver runs in our own calls, and hands over so many frames in one (SO_PREFER_BUSY_POLL); 0 for never. */
-  readonly busyPoll?: number;
 }
 
 export class XdpDeviceCounters {
@@ -75,7 +73,6 @@ export class XdpDevice implements Device {
   /** The buffer of each frame in flight, by where the frame begins; right while it is in flight. */
   readonly #sending: (HeapBuffer | null)[];
   readonly #maxInFlight: number;
-  readonly #busyPolling: boolean;
   #room = 0;
   /** Frames in the transmit ring that the kernel was not told of. */
   #unsent = 0;
@@ -120,13 +117,11 @@ export class XdpDevice implements Device {
           fillEntries: this.#target,
           completionEntries: this.#maxInFlight,
           zeroCopy: options.zeroCopy,
-          ...(options.busyPoll && { busyPoll: { us: 20, budget: options.busyPoll } }),
           ...(shareWith && { shareWith }),
         });
         this.#lanes.push(new Lane(socket));
       }
       this.#transmitter = this.#lanes[0]!.socket;
-      this.#busyPolling = this.#transmitter.busyPolling;
       this.replenish();
     } catch (error) {
       this.#close();
@@ -178,13 +173,8 @@ export class XdpDevice implements Device {
 
   #receiveFrom(lane: Lane, input: FrameInput, budget: number): number {
     const { socket } = lane;
-    let count = socket.receive(budget);
-    if (count === 0) {
-      if (!this.#busyPolling) return 0;
-      socket.pollDevice();
-      count = socket.receive(budget);
-      if (count === 0) return 0;
-    }
+    const count = socket.receive(budget);
+    if (count === 0) return 0;
     const receiving = this.#receiving;
     const shift = this.#frameShift;
     let kept = 0;

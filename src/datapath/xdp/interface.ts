@@ -3,7 +3,7 @@
  * filter on it. It asks the kernel of the calling thread's network namespace.
  */
 import { ERRNO, IsthmusError, systemError } from '../../errors.ts';
-import { activeQueues } from '../../linux/ethtool.ts';
+import { activeQueues, offload } from '../../linux/ethtool.ts';
 import { type Link, LinkFlag, NetworkReader } from '../../linux/rtnetlink.ts';
 import { XdpFilter } from '../../linux/xdp-filter.ts';
 import { largestMtu } from './heap.ts';
@@ -56,7 +56,8 @@ export function examine(spec: XdpSpec, joining = false): Examined {
   }
 }
 
-export function openFilter(link: Link, { mode }: XdpSpec): XdpFilter {
+export function openFilter(link: Link, spec: XdpSpec): XdpFilter {
+  const mode = spec.mode === 'auto' && isBetterGeneric(link, spec) ? 'generic' : spec.mode;
   try {
     return new XdpFilter(link.index, { mode });
   } catch (error) {
@@ -65,4 +66,16 @@ export function openFilter(link: Link, { mode }: XdpSpec): XdpFilter {
     }
     throw error;
   }
+}
+
+/**
+ * A veth has no frames but packets of the kernel, and makes a frame of each with a copy of its own: generic mode, which takes
+ * the packet as it is, is faster by a sixth. But it gets what segmentation offload leaves whole, which is larger than any
+ * frame, and on several queues it takes all for those of the first. So only where one queue is there and the offloads are
+ * switched off at this end, as whoever set the pair up will have done at the other.
+ */
+function isBetterGeneric(link: Link, { partial }: XdpSpec): boolean {
+  const { kind, name, receiveQueues } = link;
+  if (kind !== 'veth' || receiveQueues !== 1 || partial) return false;
+  return (['transmitChecksum', 'segmentation', 'genericSegmentation'] as const).every((which) => !offload(name, which));
 }

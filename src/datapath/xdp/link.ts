@@ -27,6 +27,7 @@ import { HostNetwork } from './host-network.ts';
 import { HostPorts } from './host-ports.ts';
 import { examine, openFilter } from './interface.ts';
 import type { XdpSpec } from './options.ts';
+import { PartialChecksums } from './partial.ts';
 import { SharedPorts } from './ports.ts';
 
 /** Ports of outgoing connections in shared mode; each is kept from the host while it is in use. */
@@ -64,6 +65,8 @@ export class XdpLink implements Link {
   readonly #ports: SharedPorts | null;
   readonly #exchange: Exchange | null;
   #network: HostNetwork | null = null;
+  /** While the first frames come in. */
+  #partial: PartialChecksums | null = null;
   readonly #sleeper: PollSet;
   /** What wakes the event loop. The sockets are in it while armed only: the kernel tells each of their waiters of each frame. */
   readonly #waker = new Epoll(8);
@@ -108,6 +111,9 @@ export class XdpLink implements Link {
     this.#ports = hostPorts === null ? null : new SharedPorts(this.filter, hostPorts);
     this.#exchange = share === null ? null : new Exchange(share.exchange, share.kernel, this.heap);
     this.shared = this.#ports === null ? null : this.#sharedAddresses(this.#ports);
+    if (this.#interface.kind === 'veth' && !spec.partial) {
+      this.#partial = new PartialChecksums(() => warnOfPartial(this.#interface.name));
+    }
     this.#sleeper = new PollSet(this.device.sockets.length + 2);
     if (this.#exchange !== null) {
       this.#sleeper.add(this.#exchange.fd);
@@ -136,7 +142,6 @@ export class XdpLink implements Link {
       frames,
       zeroCopy: this.#spec.copy ? 'never' : 'try',
       trustChecksums: this.#spec.partial,
-      busyPoll: this.#spec.busyPoll,
     });
     opened.push(device);
     return { filter, device };
@@ -189,6 +194,10 @@ export class XdpLink implements Link {
   receive(budget: number, input: FrameInput): number {
     if (this.#armed) this.#disarm();
     const exchange = this.#exchange;
+    if (this.#partial !== null) {
+      if (this.#partial.done) this.#partial = null;
+      else input = this.#partial.before(input);
+    }
     if (exchange === null) return this.device.receive(input, budget);
     const did = this.device.receive(exchange.before(input), budget);
     return did < budget ? did + exchange.receive(budget - did) : did;
@@ -306,4 +315,11 @@ export class XdpLink implements Link {
 
 function queueText(queues: readonly number[]): string {
   return queues.length === 1 ? (queues[0] === 0 ? '1 queue' : `queue ${queues[0]}`) : `${queues.length} queues`;
+}
+
+function warnOfPartial(name: string): void {
+  process.emitWarning(
+    `frames come in on ${name} without their checksums, and are dropped: run 'ethtool -K PEER tx off' at the other end of the veth, or say xdp:${name},partial to take them as they are`,
+    'IsthmusWarning',
+  );
 }

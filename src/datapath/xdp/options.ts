@@ -25,18 +25,15 @@ export interface XdpSpec {
   readonly copy: boolean;
   /** Frames whose checksums were never computed are taken as they are (docs/design/xdp.md). */
   readonly partial: boolean;
-  /** Frames that the driver hands over in one of our own calls (SO_PREFER_BUSY_POLL); 0 where it runs by itself. */
-  readonly busyPoll: number;
   /** Microseconds that a kernel with a core of its own looks for frames before it sleeps. */
   readonly spinUs: number;
 }
 
 export const DEFAULT_SPIN_US = 50;
 const MAX_QUEUES = 64;
-const MAX_BUSY_POLL = 1024;
 const MAX_SPIN_US = 1_000_000;
 const FORM =
-  'xdp:IF[,own=ADDRESS/PREFIX][,gateway=ADDRESS][,queues=N][,mode=native|generic][,copy][,partial][,busy-poll=FRAMES][,spin=MICROSECONDS]';
+  'xdp:IF[,own=ADDRESS/PREFIX][,gateway=ADDRESS][,queues=N][,mode=native|generic][,copy][,partial][,spin=MICROSECONDS]';
 
 /**
  * Reads a specification without its `xdp:`, e.g. `eth0,own=10.0.0.9/24,gateway=10.0.0.1`.
@@ -51,14 +48,12 @@ export function parseXdpSpec(text: string): XdpSpec {
   let mode: XdpSpec['mode'] = 'auto';
   let copy = false;
   let partial = false;
-  let busyPoll = 0;
   let spinUs = DEFAULT_SPIN_US;
   for (const part of parts) {
     const [name, value] = split(part);
     if (name === 'own') own.push(readOwn(value));
     else if (name === 'gateway') gateways.push(readHost(value, part));
     else if (name === 'queues') queues = readCount(value, 1, MAX_QUEUES, part);
-    else if (name === 'busy-poll') busyPoll = readCount(value, 1, MAX_BUSY_POLL, part);
     else if (name === 'spin') spinUs = readCount(value, 0, MAX_SPIN_US, part);
     else if (name === 'mode' && (value === 'native' || value === 'generic')) mode = value;
     else if (part === 'copy') copy = true;
@@ -71,7 +66,7 @@ export function parseXdpSpec(text: string): XdpSpec {
     }
   }
   if (new Set(gateways.map(isIpv6)).size !== gateways.length) throw refusal('one gateway of each family at most');
-  return { interfaceName, own, gateways, queues, mode, copy, partial, busyPoll, spinUs };
+  return { interfaceName, own, gateways, queues, mode, copy, partial, spinUs };
 }
 
 function isIpv6(host: string): boolean {

@@ -422,7 +422,6 @@ export class Tcp {
     c.state = TcpState.CLOSED;
     c.error = errno;
     this.#release(c);
-    if (errno !== 0) c.receiveQueue.clear();
     if (state === TcpState.TIME_WAIT) this.timeWaiting--;
     if (listener !== null) {
       if (state === TcpState.SYN_RECEIVED) listener.halfOpen--;
