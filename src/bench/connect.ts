@@ -3,15 +3,49 @@
  * Data for server-bench.ts. A message is a whole connection, so that messages per second are connections per second.
  */
 import type { Bench, BenchContext } from './bench.ts';
-import { bunSide, isthmusSide, nodeSide, type ServerWorkload, sampleOf, serverBench } from './server-bench.ts';
+import { KERNEL_CLIENT, LAB_HOST, labComparisons, labSides, loadDatapath, needsLab, onLab } from './lab-sides.ts';
+import {
+  bunSide,
+  type Drive,
+  isthmusSide,
+  nodeSide,
+  type ServerWorkload,
+  sampleOf,
+  serverBench,
+} from './server-bench.ts';
 
 interface ConnectWorkload extends ServerWorkload {
   readonly connections: number;
+  readonly kernelClient?: boolean;
 }
 
 const METRICS = ['messagesPerSecond', 'p50Us', 'p99Us', 'cpuNsPerMessage'];
 
-export function connect({ datapaths }: Pick<BenchContext, 'datapaths'>): Bench {
+const COLUMNS = ['messagesPerSecond', 'p50Us', 'p99Us', 'cpuNsPerMessage', 'loadCpu'];
+
+export function connect(context: Pick<BenchContext, 'datapaths'>): Bench {
+  return needsLab(context) ? onVeth(context) : onLoopback(context);
+}
+
+function onVeth(context: Pick<BenchContext, 'datapaths'>): Bench {
+  const ours = labSides(context, 'echo');
+  return serverBench<ConnectWorkload>({
+    name: 'connect',
+    summary:
+      'Connections over TCP over a veth pair: open, one message of 64 bytes, close; from our load past the kernel.',
+    sides: [...ours, onLab(nodeSide('node:net', 'net-echo', LAB_HOST))],
+    workloads: [
+      { name: 'c1', connections: 1 },
+      { name: 'c50', connections: 50 },
+      { name: `c50 ${KERNEL_CLIENT}`, connections: 50, kernelClient: true },
+    ],
+    columns: COLUMNS,
+    comparisons: labComparisons(ours, ['node:net'], METRICS),
+    drive,
+  });
+}
+
+function onLoopback({ datapaths }: Pick<BenchContext, 'datapaths'>): Bench {
   const ours = datapaths.map((datapath) => isthmusSide(datapath, 'echo'));
   return serverBench<ConnectWorkload>({
     name: 'connect',
@@ -21,18 +55,20 @@ export function connect({ datapaths }: Pick<BenchContext, 'datapaths'>): Bench {
       { name: 'c1', connections: 1 },
       { name: 'c50', connections: 50 },
     ],
-    columns: ['messagesPerSecond', 'p50Us', 'p99Us', 'cpuNsPerMessage', 'loadCpu'],
+    columns: COLUMNS,
     comparisons: [
       ...ours.flatMap(({ name }) => ['node:net', 'bun'].map((peer) => ({ ours: name, peer, metrics: METRICS }))),
       { ours: 'isthmus/uring', peer: 'isthmus/kernel', metrics: METRICS },
     ],
-    async drive(server, { connections }, { seconds, warmup }, { load }) {
-      const report = await load([
-        `connect://127.0.0.1:${server.port}`,
-        ...['-c', `${connections}`, '-s', '64'],
-        ...['--seconds', `${seconds}`, '--warmup', `${warmup}`, '--server-pid', `${server.pid}`],
-      ]);
-      return sampleOf(report);
-    },
+    drive,
   });
 }
+
+const drive: Drive<ConnectWorkload> = async (server, workload, { seconds, warmup }, { load, host }) => {
+  const args = [
+    `connect://${host}:${server.port}`,
+    ...['-c', `${workload.connections}`, '-s', '64'],
+    ...['--seconds', `${seconds}`, '--warmup', `${warmup}`, '--server-pid', `${server.pid}`],
+  ];
+  return sampleOf(await load(args, loadDatapath(workload.kernelClient)));
+};

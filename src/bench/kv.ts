@@ -5,7 +5,16 @@
 import { createServer } from 'node:net';
 import type { Bench, BenchContext, Sample } from './bench.ts';
 import { findProgram } from './find.ts';
-import { isthmusSide, runPinned, type ServerSide, type ServerWorkload, sampleOf, serverBench } from './server-bench.ts';
+import { LAB_HOST, labComparisons, labSides, needsLab, onLab } from './lab-sides.ts';
+import {
+  type Driver,
+  isthmusSide,
+  runPinned,
+  type ServerSide,
+  type ServerWorkload,
+  sampleOf,
+  serverBench,
+} from './server-bench.ts';
 import type { ServerProcess } from './server-process.ts';
 
 interface KvWorkload extends ServerWorkload {
@@ -21,7 +30,56 @@ const FILL = 1_600_000;
 const FILL_DEPTH = 64;
 const METRICS = ['messagesPerSecond', 'p50Us', 'p99Us', 'cpuNsPerMessage'];
 
-export async function kv({ datapaths }: Pick<BenchContext, 'datapaths'>): Promise<Bench> {
+/** A port that is free in a lab, where nothing else runs. */
+const LAB_PORT = 6379;
+
+export async function kv(context: Pick<BenchContext, 'datapaths'>): Promise<Bench> {
+  return needsLab(context) ? onVeth(context) : onLoopback(context);
+}
+
+/**
+ * Over a veth pair our own load drives both; what redis-benchmark finds stands beside, where its kernel is the limit.
+ */
+function onVeth(context: Pick<BenchContext, 'datapaths'>): Bench {
+  const ours = labSides(context, 'kv');
+  const benchmark = findProgram('redis-benchmark');
+  const speeds = new Map<number, number>();
+  const filled = new Set<number>();
+  const beside = 'get c50 d1 redis-benchmark';
+  return serverBench<KvWorkload>({
+    name: 'kv',
+    summary:
+      'Key-value servers over a veth pair: 3 bytes under a million random keys, 50 clients, from our load past the kernel.',
+    sides: [...ours, onLab(redisServer(LAB_HOST, LAB_PORT))],
+    workloads: [
+      { name: 'get c50 d1', command: 'get', depth: 1 },
+      { name: 'set c50 d1', command: 'set', depth: 1 },
+      { name: 'get c50 d16', command: 'get', depth: 16, slow: true },
+      ...(benchmark === null ? [] : [{ name: beside, command: 'get' as const, depth: 1, extraSeconds: 0.3 }]),
+    ],
+    columns: ['messagesPerSecond', 'p50Us', 'p99Us', 'cpuNsPerMessage', 'loadCpu'],
+    comparisons: labComparisons(ours, ['redis-server'], METRICS),
+    async drive(server, { name, command, depth }, { seconds, warmup }, driver) {
+      const target = `resp://${driver.host}:${server.port}`;
+      const keys = ['-c', `${CONNECTIONS}`, '-s', '3', '--keys', `${KEYS}`];
+      if (!filled.has(server.pid)) {
+        filled.add(server.pid);
+        await driver.load([target, ...keys, '-d', `${FILL_DEPTH}`, '--command', 'set', '-n', `${FILL}`]);
+      }
+      if (name === beside) {
+        const run = (requests: number) => redisBenchmark(benchmark!, server, command, depth, requests, driver);
+        const speed = speeds.get(server.pid) ?? (await run(5000))['messagesPerSecond']!;
+        const sample = await run(Math.max(1000, Math.round(speed * seconds)));
+        speeds.set(server.pid, sample['messagesPerSecond']!);
+        return sample;
+      }
+      const times = ['--seconds', `${seconds}`, '--warmup', `${warmup}`, '--server-pid', `${server.pid}`];
+      return sampleOf(await driver.load([target, ...keys, '-d', `${depth}`, '--command', command, ...times]));
+    },
+  });
+}
+
+async function onLoopback({ datapaths }: Pick<BenchContext, 'datapaths'>): Promise<Bench> {
   const ours = datapaths.map((datapath) => isthmusSide(datapath, 'kv'));
   const benchmark = findProgram('redis-benchmark');
   /** Requests per second of the last sample of each server and workload: it says how many requests fill the time. */
@@ -30,7 +88,7 @@ export async function kv({ datapaths }: Pick<BenchContext, 'datapaths'>): Promis
   return serverBench<KvWorkload>({
     name: 'kv',
     summary: `Key-value servers: SET and GET of 3 bytes under a million random keys, 50 clients, ${benchmark === null ? 'isthmus load' : 'redis-benchmark'} as the load.`,
-    sides: [...ours, await redisSide()],
+    sides: [...ours, redisServer('127.0.0.1', await freePort())],
     workloads: [1, 16].flatMap((depth) =>
       (['set', 'get'] as const).map((command) => ({
         name: `${command} c50 d${depth}`,
@@ -45,10 +103,11 @@ export async function kv({ datapaths }: Pick<BenchContext, 'datapaths'>): Promis
       { ours: 'isthmus/uring', peer: 'isthmus/kernel', metrics: METRICS },
     ],
     async drive(server, { command, depth }, { seconds, warmup }, { load, ...context }) {
+      const { host } = context;
       if (benchmark === null) {
         const args = ['-c', `${CONNECTIONS}`, '-d', `${depth}`, '-s', '3', '--command', command, '--keys', `${KEYS}`];
         const times = ['--seconds', `${seconds}`, '--warmup', `${warmup}`, '--server-pid', `${server.pid}`];
-        return sampleOf(await load([`resp://127.0.0.1:${server.port}`, ...args, ...times]));
+        return sampleOf(await load([`resp://${host}:${server.port}`, ...args, ...times]));
       }
       if (!filled.has(server.pid)) {
         filled.add(server.pid);
@@ -75,10 +134,10 @@ async function redisBenchmark(
   command: string,
   depth: number,
   requests: number,
-  context: Pick<BenchContext, 'loadCpu' | 'quick'>,
+  context: Pick<Driver, 'loadCpu' | 'quick' | 'beside' | 'host'>,
 ): Promise<Sample> {
   const before = server.cpuNs();
-  const args = ['-h', '127.0.0.1', '-p', `${server.port}`, '-t', command, '-n', `${requests}`, '-r', `${KEYS}`];
+  const args = ['-h', context.host, '-p', `${server.port}`, '-t', command, '-n', `${requests}`, '-r', `${KEYS}`];
   const out = await runPinned([program, ...args, '-c', `${CONNECTIONS}`, '-P', `${depth}`, '--csv'], context);
   return { ...parseRedisBenchmark(out), cpuNsPerMessage: (server.cpuNs() - before) / requests };
 }
@@ -105,27 +164,13 @@ export function parseRedisBenchmark(text: string): Sample {
   return sample;
 }
 
-async function redisSide(): Promise<ServerSide> {
+function redisServer(host: string, port: number): ServerSide {
   const program = findProgram('redis-server');
-  const port = await freePort();
+  const options = ['--bind', host, '--port', `${port}`, '--protected-mode', 'no', '--save', '', '--appendonly', 'no'];
   return {
     name: 'redis-server',
     missing: program === null ? 'it is not installed (apt install redis-server)' : undefined,
-    server: {
-      command: [
-        program ?? 'redis-server',
-        '--port',
-        `${port}`,
-        '--bind',
-        '127.0.0.1',
-        '--save',
-        '',
-        '--appendonly',
-        'no',
-      ],
-      ready: /Ready to accept connections/,
-      port,
-    },
+    server: { command: [program ?? 'redis-server', ...options], ready: /Ready to accept connections/, port },
   };
 }
 

@@ -11,17 +11,27 @@ import type { BenchContext } from './bench.ts';
 import { ownProgram } from './find.ts';
 import type { LoadAnswer, LoadRequest } from './load-worker.ts';
 import { spawnPinned } from './pinned.ts';
+import type { Within } from './server-process.ts';
 
 /** Longest time that any load may take: one that hangs must not eat the whole run. */
 const LOAD_MS = 700_000;
 const QUICK_LOAD_MS = 12_000;
 
+export interface LoadAgentOptions {
+  /** A program of this folder that answers as load-worker.ts does. */
+  readonly program?: string;
+  /** Starts the process where it belongs, e.g. in a network namespace. */
+  readonly within?: Within;
+}
+
 export class LoadAgent {
   readonly #context: BenchContext;
+  readonly #options: LoadAgentOptions;
   #child: ChildProcess | null = null;
 
-  constructor(context: BenchContext) {
+  constructor(context: BenchContext, options: LoadAgentOptions = {}) {
     this.#context = context;
+    this.#options = options;
   }
 
   /** Runs `isthmus load` with these arguments. @throws Error where it failed or counted errors */
@@ -58,8 +68,11 @@ export class LoadAgent {
   }
 
   #start(): ChildProcess {
-    this.#child ??= spawnPinned(this.#context.loadCpu, () =>
-      fork(ownProgram('./load-worker'), { stdio: ['ignore', 'ignore', 'inherit', 'ipc'] }),
+    const { program = './load-worker', within = (start) => start() } = this.#options;
+    this.#child ??= within(() =>
+      spawnPinned(this.#context.loadCpu, () =>
+        fork(ownProgram(program), { stdio: ['ignore', 'ignore', 'inherit', 'ipc'] }),
+      ),
     );
     return this.#child;
   }

@@ -15,7 +15,8 @@ export interface LoadRequest {
 }
 export type LoadAnswer = { readonly report: LoadReport } | { readonly error: string };
 
-const running = startKernel('auto');
+/** Kernels by `--datapath`: what is asked for once is likely asked for again. */
+const running = new Map<string, ReturnType<typeof startKernel>>();
 
 process.on('message', (request: LoadRequest) => {
   void load(request).then((answer) => process.send!(answer));
@@ -29,11 +30,20 @@ async function load({ args }: LoadRequest): Promise<LoadAnswer> {
     const parsed = parseOptions(loadOptions, args, { positionals: ['TARGET'] });
     const pid = parsed.values['server-pid'];
     const server = pid === undefined ? undefined : await probeOf(pid);
-    const { kernel, failed } = await running;
+    const { kernel, failed } = await kernelOn(parsed.values.datapath);
     const loading = spawned(kernel, runLoad(kernel, configOf(parsed), { server, ownCpuNs }));
     const { report } = await Promise.race([loading, failed]);
     return { report };
   } catch (error) {
     return { error: (error as Error).message };
   }
+}
+
+function kernelOn(datapath: string): ReturnType<typeof startKernel> {
+  let starting = running.get(datapath);
+  if (starting === undefined) {
+    starting = startKernel(datapath);
+    running.set(datapath, starting);
+  }
+  return starting;
 }

@@ -42,6 +42,11 @@ export const benches: readonly BenchEntry[] = [
     load: async () => (await import('./connections.ts')).connections(),
   },
   {
+    name: 'stream',
+    summary: 'One bulk flow past the kernel beside iperf3, and the stack alone in memory.',
+    load: async (context) => (await import('./stream.ts')).stream(context),
+  },
+  {
     name: 'queue',
     summary: 'Queue tokens and coroutines beside Promises, in one thread.',
     load: async () => (await import('./queue.ts')).queue(),

@@ -3,15 +3,26 @@
  * It touches the processes it starts.
  */
 import { spawn } from 'node:child_process';
+import { writeFileSync } from 'node:fs';
 import type { LoadReport } from '../apps/load/report.ts';
+import { createLab, type Lab, type LabSide } from '../linux/lab.ts';
 import type { Bench, BenchContext, OpenBench, Sample, SampleTimes, Side, Workload } from './bench.ts';
 import { findBun, isthmusCommand, ownProgram } from './find.ts';
 import { LoadAgent } from './load-agent.ts';
 import { spawnPinned } from './pinned.ts';
-import { type ServerCommand, ServerProcess } from './server-process.ts';
+import { type ServerCommand, ServerProcess, type Within } from './server-process.ts';
 
 export interface ServerSide extends Side {
   readonly server: ServerCommand;
+  /** How the load reaches it. */
+  readonly load?: {
+    /** Datapath of our own load. Default `auto`. */
+    readonly datapath?: string;
+    /** Another load than ours: a program of this folder that answers as load-worker.ts does. */
+    readonly program?: string;
+  };
+  /** On a pair of namespaces of its own, the server in one and its load in the other. Default: loopback. */
+  readonly lab?: boolean;
 }
 
 export interface ServerWorkload extends Workload {
@@ -21,8 +32,17 @@ export interface ServerWorkload extends Workload {
 
 /** What a drive may use. */
 export interface Driver extends BenchContext {
-  /** Runs our own load, with the arguments of `isthmus load`. @throws Error where it failed or counted errors */
-  load(args: readonly string[]): Promise<LoadReport>;
+  readonly side: ServerSide;
+  /** Address of the server. */
+  readonly host: string;
+  /**
+   * Runs the side's load, with the arguments of `isthmus load`.
+   * @param datapath instead of the side's own
+   * @throws Error where it failed or counted errors
+   */
+  load(args: readonly string[], datapath?: string): Promise<LoadReport>;
+  /** Starts a process where the load belongs. */
+  readonly beside: Within;
 }
 
 /** Drives one server for one sample. */
@@ -47,25 +67,95 @@ export function serverBench<W extends ServerWorkload>({ drive, sides, ...bench }
   };
 }
 
+/** One side, running: its server, its loads, and the lab that both are in. */
+class RunningSide {
+  readonly side: ServerSide;
+  readonly server: ServerProcess;
+  readonly #lab: Lab | null;
+  readonly #context: BenchContext;
+  readonly #agents = new Map<string, LoadAgent>();
+
+  private constructor(side: ServerSide, server: ServerProcess, lab: Lab | null, context: BenchContext) {
+    this.side = side;
+    this.server = server;
+    this.#lab = lab;
+    this.#context = context;
+  }
+
+  static async start(side: ServerSide, context: BenchContext): Promise<RunningSide> {
+    const lab = side.lab ? benchLab() : null;
+    try {
+      const server = await ServerProcess.start(side.server, context.serverCpu, withinSide(lab?.server));
+      return new RunningSide(side, server, lab, context);
+    } catch (error) {
+      lab?.close();
+      throw error;
+    }
+  }
+
+  get driver(): Driver {
+    return {
+      ...this.#context,
+      side: this.side,
+      host: this.#lab?.server.address4 ?? '127.0.0.1',
+      load: (args, datapath) => this.#load(args, datapath ?? this.side.load?.datapath ?? 'auto'),
+      beside: withinSide(this.#lab?.client),
+    };
+  }
+
+  // A process for each datapath: one that serves two is compiled for both.
+  #load(args: readonly string[], datapath: string): Promise<LoadReport> {
+    let agent = this.#agents.get(datapath);
+    if (agent === undefined) {
+      const program = this.side.load?.program;
+      const within = withinSide(this.#lab?.client);
+      agent = new LoadAgent(this.#context, { ...(program !== undefined && { program }), within });
+      this.#agents.set(datapath, agent);
+    }
+    return agent.load([...args, '--datapath', datapath]);
+  }
+
+  cpuNs(): number {
+    return [...this.#agents.values()].reduce((sum, agent) => sum + agent.cpuNs(), this.server.cpuNs());
+  }
+
+  async close(): Promise<void> {
+    await Promise.all([this.server.close(), ...[...this.#agents.values()].map((agent) => agent.close())]);
+    this.#lab?.close();
+  }
+}
+
+/** As the kernel has it on loopback, a client may use a port again whose last connection it closed a second ago (ip(7)). */
+function benchLab(): Lab {
+  const lab = createLab();
+  for (const { namespace } of [lab.server, lab.client]) {
+    namespace.run(() => writeFileSync('/proc/sys/net/ipv4/tcp_tw_reuse', '1'));
+  }
+  return lab;
+}
+
+function withinSide(place: LabSide | undefined): Within {
+  return place === undefined ? (start) => start() : (start) => place.namespace.run(start);
+}
+
 async function openServers<W extends ServerWorkload>(
   sides: readonly ServerSide[],
   workloads: readonly W[],
   drive: Drive<W>,
   context: BenchContext,
 ): Promise<OpenBench> {
-  const servers = new Map<string, ServerProcess>();
-  const agent = new LoadAgent(context);
-  const driver: Driver = { ...context, load: (args) => agent.load(args) };
+  const running = new Map<string, RunningSide>();
+  const all = () => [...running.values()];
   const close = async () => {
-    await Promise.all([agent.close(), ...[...servers.values()].map((server) => server.close())]);
+    await Promise.all(all().map((each) => each.close()));
   };
   try {
-    for (const { name, missing, server } of sides) {
-      if (missing !== undefined) continue;
+    for (const side of sides) {
+      if (side.missing !== undefined) continue;
       try {
-        servers.set(name, await ServerProcess.start(server, context.serverCpu));
+        running.set(side.name, await RunningSide.start(side, context));
       } catch (error) {
-        context.note(`${name} is left out: ${(error as Error).message}`);
+        context.note(`${side.name} is left out: ${(error as Error).message}`);
       }
     }
   } catch (error) {
@@ -73,20 +163,21 @@ async function openServers<W extends ServerWorkload>(
     throw error;
   }
   return {
-    async sample(side, workloadName, times) {
-      const server = servers.get(side);
-      if (server === undefined || !server.alive) throw new Error('the server is not running');
-      const workload = workloads.find(({ name }) => name === workloadName)!;
+    async sample(name, workloadName, times) {
+      const side = running.get(name);
+      if (side === undefined || !side.server.alive) throw new Error('the server is not running');
+      const { server } = side;
+      const workload = workloads.find((each) => each.name === workloadName)!;
       server.resume();
       try {
-        const sample = await drive(server, workload, times, driver);
+        const sample = await drive(server, workload, times, side.driver);
         await server.settle();
         return sample;
       } finally {
         server.pause();
       }
     },
-    ownCpuNs: () => [...servers.values()].reduce((sum, server) => sum + server.cpuNs(), agent.cpuNs()),
+    ownCpuNs: () => all().reduce((sum, each) => sum + each.cpuNs(), 0),
     close,
   };
 }
@@ -98,12 +189,14 @@ const QUICK_LOAD_MS = 12_000;
 /** What a program on the load's CPU prints on standard output. @throws Error with what it said on standard error */
 export function runPinned(
   command: readonly string[],
-  { loadCpu, quick }: Pick<BenchContext, 'loadCpu' | 'quick'>,
+  { loadCpu, quick, beside }: Pick<Driver, 'loadCpu' | 'quick' | 'beside'>,
 ): Promise<string> {
   const timeout = quick ? QUICK_LOAD_MS : LOAD_MS;
   const [program, ...args] = command;
   return new Promise((resolve, reject) => {
-    const child = spawnPinned(loadCpu, () => spawn(program!, args, { stdio: ['ignore', 'pipe', 'pipe'], timeout }));
+    const child = beside(() =>
+      spawnPinned(loadCpu, () => spawn(program!, args, { stdio: ['ignore', 'pipe', 'pipe'], timeout })),
+    );
     let out = '';
     let err = '';
     child.stdout.on('data', (chunk: Buffer) => {
@@ -143,7 +236,8 @@ const PEER_READY = /^\S+: (?:tcp|udp) \S*:(\d+)/m;
 /** `isthmus/uring` and so on: one of our own servers on a datapath. */
 export function isthmusSide(datapath: string, ...args: string[]): ServerSide {
   return {
-    name: `isthmus/${datapath}`,
+    // Of `xdp:lab-server` the name is what was compared; the rest is where.
+    name: `isthmus/${datapath.replace(/:.*/, '')}`,
     server: { command: isthmusCommand(...args, '--port', '0', '--datapath', datapath), ready: ISTHMUS_READY },
   };
 }

@@ -17,6 +17,9 @@ export interface ServerCommand {
   readonly port?: number;
 }
 
+/** Runs a function that starts a process at once, with this thread where the process belongs. */
+export type Within = <T>(start: () => T) => T;
+
 const READY_MS = 10_000;
 
 /** A stopped process would outlive us for ever: whatever way this process ends by itself, they end with it. */
@@ -35,10 +38,12 @@ export class ServerProcess {
   }
 
   /** Starts a server and stops it (SIGSTOP) as soon as it listens. @throws Error with what the server said where it does not */
-  static async start(server: ServerCommand, cpu: number): Promise<ServerProcess> {
+  static async start(server: ServerCommand, cpu: number, within: Within = (start) => start()): Promise<ServerProcess> {
     const [program, ...args] = server.command;
-    const child = spawnPinned(cpu, () =>
-      spawn(program!, args, { env: { ...process.env, ...server.env }, stdio: ['ignore', 'pipe', 'pipe'] }),
+    const child = within(() =>
+      spawnPinned(cpu, () =>
+        spawn(program!, args, { env: { ...process.env, ...server.env }, stdio: ['ignore', 'pipe', 'pipe'] }),
+      ),
     );
     running.add(child);
     child.once('exit', () => running.delete(child));

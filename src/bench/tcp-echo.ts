@@ -3,13 +3,23 @@
  * Data for server-bench.ts.
  */
 import type { Bench, BenchContext } from './bench.ts';
-import { bunSide, isthmusSide, nodeSide, type ServerWorkload, sampleOf, serverBench } from './server-bench.ts';
+import { KERNEL_CLIENT, LAB_HOST, labComparisons, labSides, loadDatapath, needsLab, onLab } from './lab-sides.ts';
+import {
+  bunSide,
+  type Drive,
+  isthmusSide,
+  nodeSide,
+  type ServerWorkload,
+  sampleOf,
+  serverBench,
+} from './server-bench.ts';
 
 interface EchoWorkload extends ServerWorkload {
   readonly connections: number;
   readonly depth: number;
   readonly size: number;
   readonly idle?: number;
+  readonly kernelClient?: boolean;
 }
 
 const IDLE = 10_000;
@@ -24,7 +34,34 @@ const WORKLOADS: readonly EchoWorkload[] = [
 
 const METRICS = ['messagesPerSecond', 'p50Us', 'p99Us', 'cpuNsPerMessage'];
 
-export function tcpEcho({ datapaths, quick }: Pick<BenchContext, 'datapaths' | 'quick'>): Bench {
+const LAB_WORKLOADS: readonly EchoWorkload[] = [
+  { name: 'c1 d1', connections: 1, depth: 1, size: 64 },
+  { name: 'c50 d1', connections: 50, depth: 1, size: 64 },
+  { name: 'c50 d16', connections: 50, depth: 16, size: 64, slow: true },
+  { name: `c50 d1 ${KERNEL_CLIENT}`, connections: 50, depth: 1, size: 64, kernelClient: true },
+];
+
+const COLUMNS = ['messagesPerSecond', 'p50Us', 'p99Us', 'cpuNsPerMessage', 'loadCpu'];
+
+export function tcpEcho(context: Pick<BenchContext, 'datapaths' | 'quick'>): Bench {
+  return needsLab(context) ? onVeth(context) : onLoopback(context);
+}
+
+function onVeth(context: Pick<BenchContext, 'datapaths'>): Bench {
+  const ours = labSides(context, 'echo');
+  const peers = [onLab(nodeSide('node:net', 'net-echo', LAB_HOST))];
+  return serverBench<EchoWorkload>({
+    name: 'tcp-echo',
+    summary: 'Echo over TCP: messages of 64 bytes over a veth pair, from our load past the kernel.',
+    sides: [...ours, ...peers],
+    workloads: LAB_WORKLOADS,
+    columns: COLUMNS,
+    comparisons: labComparisons(ours, ['node:net'], METRICS),
+    drive,
+  });
+}
+
+function onLoopback({ datapaths, quick }: Pick<BenchContext, 'datapaths' | 'quick'>): Bench {
   const ours = datapaths.map((datapath) => isthmusSide(datapath, 'echo'));
   return serverBench<EchoWorkload>({
     name: 'tcp-echo',
@@ -41,7 +78,7 @@ export function tcpEcho({ datapaths, quick }: Pick<BenchContext, 'datapaths' | '
         ...(quick ? { sides: ours.slice(0, 1).map(({ name }) => name) } : {}),
       },
     ],
-    columns: ['messagesPerSecond', 'p50Us', 'p99Us', 'cpuNsPerMessage', 'loadCpu', 'rssBytesPerIdleConnection'],
+    columns: [...COLUMNS, 'rssBytesPerIdleConnection'],
     peaks: ['rssBytesPerIdleConnection'],
     comparisons: [
       ...ours.flatMap(({ name }) => ['node:net', 'bun'].map((peer) => ({ ours: name, peer, metrics: METRICS }))),
@@ -57,21 +94,18 @@ export function tcpEcho({ datapaths, quick }: Pick<BenchContext, 'datapaths' | '
         metrics: ['messagesPerSecond', 'p99Us'],
       },
     ],
-    async drive(server, { connections, depth, size, idle = 0 }, { seconds, warmup }, { load }) {
-      const report = await load([
-        `tcp://127.0.0.1:${server.port}`,
-        ...['-c', `${connections}`, '-d', `${depth}`, '-s', `${size}`],
-        ...[
-          '--seconds',
-          `${seconds}`,
-          '--warmup',
-          `${warmup + (idle > 0 ? IDLE_WARMUP : 0)}`,
-          '--server-pid',
-          `${server.pid}`,
-        ],
-        ...(idle > 0 ? ['--idle', `${idle}`] : []),
-      ]);
-      return sampleOf(report);
-    },
+    drive,
   });
 }
+
+const drive: Drive<EchoWorkload> = async (server, workload, { seconds, warmup }, { load, host }) => {
+  const { connections, depth, size, idle = 0, kernelClient } = workload;
+  const warm = warmup + (idle > 0 ? IDLE_WARMUP : 0);
+  const args = [
+    `tcp://${host}:${server.port}`,
+    ...['-c', `${connections}`, '-d', `${depth}`, '-s', `${size}`],
+    ...['--seconds', `${seconds}`, '--warmup', `${warm}`, '--server-pid', `${server.pid}`],
+    ...(idle > 0 ? ['--idle', `${idle}`] : []),
+  ];
+  return sampleOf(await load(args, loadDatapath(kernelClient)));
+};

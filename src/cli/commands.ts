@@ -38,6 +38,26 @@ export const commands: readonly CommandEntry[] = [
     load: async () => (await import('./commands/load.ts')).load,
   },
   {
+    name: 'mount',
+    summary: 'Shows the tree of a file server (NFSv3, NFSv4.1) as a directory.',
+    load: async () => (await import('./commands/mount.ts')).mount,
+  },
+  {
+    name: 'unmount',
+    summary: 'Takes away what isthmus mount shows.',
+    load: async () => (await import('./commands/unmount.ts')).unmount,
+  },
+  {
+    name: 'nfs',
+    summary: 'Lists, shows and copies files of a file server, without a mount.',
+    load: async () => (await import('./commands/nfs.ts')).nfs,
+  },
+  {
+    name: 'lab',
+    summary: 'Two hosts on this machine: network namespaces joined by a veth pair.',
+    load: async () => (await import('./commands/lab.ts')).lab,
+  },
+  {
     name: 'doctor',
     summary: 'Shows what this machine allows, what each datapath needs, and which will be used.',
     load: async () => (await import('./commands/doctor.ts')).doctor,

@@ -2,6 +2,7 @@
  * Runs a program on several kernels, each in a worker thread on a processor of its own, until all end or one fails.
  * It touches the workers it starts.
  */
+import { openGroup } from '../datapath/group.ts';
 import { startProgram, type WorkerKernel } from '../datapath/worker-host.ts';
 import { getAffinity } from '../linux/affinity.ts';
 import type { Io } from './command.ts';
@@ -28,18 +29,20 @@ export async function runWorkers(
   const allowed = getAffinity();
   const { argument, ...rest } = program;
   const workers: WorkerKernel[] = [];
-  for (let core = 0; core < cores; core++) {
-    // More kernels than processors: the system shares them out.
-    const processor = cores <= allowed.length ? { core: allowed[core]! } : {};
-    workers.push(startProgram({ ...rest, ...processor, datapath, argument: argument(core) }));
-  }
+  const group = await openGroup(datapath, cores);
   try {
+    for (let core = 0; core < cores; core++) {
+      // More kernels than processors: the system shares them out.
+      const processor = cores <= allowed.length ? { core: allowed[core]! } : {};
+      workers.push(startProgram({ ...rest, ...processor, ...group.options(core), datapath, argument: argument(core) }));
+    }
     const started = Promise.all(workers.map((worker) => worker.started)).then(([line]) => io.err(`${line}\n`));
     const ended = Promise.all(workers.map((worker) => worker.ended));
     started.catch(() => {}); // `ended` says why
     await Promise.race([ended, interrupted]);
   } finally {
     await Promise.allSettled(workers.map((worker) => worker.close()));
+    group.close();
   }
 }
 

@@ -196,9 +196,12 @@ test('on a machine where everything takes long, a quick run still ends in time',
   }
 });
 
-for (const { name, load } of benches) {
-  test(`a quick ${name} fits into its time, and its comparisons name sides there are`, async () => {
-    const bench = await load({ quick: true, datapaths: ['uring', 'kernel'] });
+for (const [{ name, load }, datapaths] of benches.flatMap((entry) => [
+  [entry, ['uring', 'kernel']] as const,
+  [entry, ['xdp']] as const,
+])) {
+  test(`a quick ${name} on ${datapaths} fits into its time, and its comparisons name sides there are`, async () => {
+    const bench = await load({ quick: true, datapaths });
     assert.equal(bench.name, name);
     const { cases, rounds, seconds, warmup } = plan(bench, { quick: true, rounds: undefined, seconds: undefined });
     const extra = cases.reduce((sum, { workload }) => sum + (workload.extraSeconds ?? 0), 0);

@@ -7,6 +7,7 @@ import { createSocket } from 'node:dgram';
 const socket = createSocket('udp4');
 socket.on('error', () => {});
 socket.on('message', (message, { port, address }) => socket.send(message, port, address));
-socket.bind(0, '127.0.0.1', () => {
-  process.stdout.write(`node:dgram: udp 127.0.0.1:${socket.address().port}\n`);
+const host = process.argv[2] ?? '127.0.0.1';
+socket.bind(0, host, () => {
+  process.stdout.write(`node:dgram: udp ${host}:${socket.address().port}\n`);
 });

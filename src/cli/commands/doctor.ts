@@ -32,6 +32,12 @@ const DATAPATHS: readonly { name: string; what: string; facility: (probe: Probe)
     needs: 'any Linux; no privileges',
   },
   {
+    name: 'xdp:INTERFACE',
+    what: 'our own TCP/IP over AF_XDP, past the kernel',
+    facility: ({ xdp }) => xdp,
+    needs: 'CAP_NET_RAW, CAP_NET_ADMIN, CAP_BPF and an Ethernet interface without an XDP program',
+  },
+  {
     name: 'simulated',
     what: 'memory of this process, for tests',
     facility: () => ({ available: true, reason: '', needs: '' }),
@@ -54,7 +60,7 @@ export const doctor = defineCommand({
     for (const { name, what, facility, needs } of DATAPATHS) {
       const machine = facility(found);
       // A facility may be there and the datapath refuse all the same: what it says itself is the better reason.
-      const refusal = machine.available ? await datapathRefusal(name) : machine.reason;
+      const refusal = !machine.available ? machine.reason : name.includes(':') ? null : await datapathRefusal(name);
       datapaths.push({
         name,
         what,
@@ -64,11 +70,58 @@ export const doctor = defineCommand({
         automatic: name === automatic.name,
       });
     }
-    const diagnosis = { isthmus: packageVersion(), ...found, datapaths, auto: automatic };
+    const interfaces = found.xdp.available ? await etherInterfaces() : [];
+    const diagnosis = { isthmus: packageVersion(), ...found, interfaces, datapaths, auto: automatic };
     io.out(values.json ? `${JSON.stringify(diagnosis, finite)}\n` : describe(diagnosis));
     return 0;
   },
 });
+
+interface EtherInterface {
+  readonly name: string;
+  readonly driver: string;
+  readonly mtu: number;
+  readonly queues: number;
+  readonly up: boolean;
+  /** What XDP can do with it; generic mode works everywhere. */
+  readonly native: boolean;
+  readonly zeroCopy: boolean;
+  /** It has an XDP program already. */
+  readonly taken: boolean;
+}
+
+/** What `xdp:INTERFACE` can be. */
+async function etherInterfaces(): Promise<EtherInterface[]> {
+  const { LinkFlag, NetworkReader } = await import('../../linux/rtnetlink.ts');
+  const { activeQueues, driverName, xdpFeatures } = await import('../../linux/ethtool.ts');
+  const reader = new NetworkReader();
+  try {
+    return reader
+      .links()
+      .filter(({ flags, mac }) => (flags & LinkFlag.LOOPBACK) === 0 && mac !== '')
+      .map(({ index, name, mtu, up, receiveQueues, xdp }) => {
+        const features = xdpFeatures(index);
+        return {
+          name,
+          driver: driverName(name),
+          mtu,
+          queues: activeQueues(name)?.receive || receiveQueues,
+          up,
+          native: features?.native ?? false,
+          zeroCopy: features?.zeroCopy ?? false,
+          taken: xdp !== null,
+        };
+      });
+  } finally {
+    reader.close();
+  }
+}
+
+function interfaceText({ name, driver, mtu, queues, up, native, zeroCopy, taken }: EtherInterface): string {
+  const mode = native ? `native mode${zeroCopy ? ', zero copy' : ''}` : 'generic mode';
+  const state = taken ? '; it has an XDP program' : up ? '' : '; it is down';
+  return `${name}: ${driver || 'no driver name'}, ${mode}, ${queues} ${queues === 1 ? 'queue' : 'queues'}, MTU ${mtu}${state}`;
+}
 
 /** JSON has no infinity; a limit that is none is null. */
 function finite(_key: string, value: unknown): unknown {
@@ -76,7 +129,12 @@ function finite(_key: string, value: unknown): unknown {
 }
 
 function describe(
-  diagnosis: Probe & { isthmus: string; datapaths: DatapathDiagnosis[]; auto: { line: string } },
+  diagnosis: Probe & {
+    isthmus: string;
+    interfaces: EtherInterface[];
+    datapaths: DatapathDiagnosis[];
+    auto: { line: string };
+  },
 ): string {
   const { kernel, processors, limits, hugePages, ioUring, xdp, tun, fuse, capabilities, seccomp } = diagnosis;
   const lines = [
@@ -92,6 +150,7 @@ function describe(
     row('io_uring', ioUring.available ? `yes: ${ioUring.flags.join(', ') || 'plain'}` : no(ioUring)),
     ...(ioUring.available ? [row('', `features ${ioUring.features.join(', ')}`)] : []),
     row('AF_XDP', xdp.available ? 'yes' : no(xdp)),
+    ...diagnosis.interfaces.map((each) => row('', interfaceText(each))),
     row('/dev/net/tun', tun.available ? 'yes' : no(tun)),
     row('/dev/fuse', fuse.available ? 'yes' : no(fuse)),
     '',

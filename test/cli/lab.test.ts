@@ -1,0 +1,130 @@
+/** `isthmus lab` as people use it: made, shown, used and ended by commands of their own; gone after a kill as well. */
+import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { describe, it } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { labStatus } from '../../src/linux/lab-control.ts';
+import { until } from '../datapath/conformance/world.ts';
+import { need } from '../support/need.ts';
+
+const MAIN = fileURLToPath(new URL('../../src/cli/main.js', import.meta.url));
+const ROOT = process.geteuid?.() === 0;
+const NAME = `test-${process.pid}`;
+
+interface Ended {
+  readonly code: number;
+  readonly out: string;
+  readonly err: string;
+}
+
+function isthmus(args: readonly string[], uid?: number): Promise<Ended> {
+  return new Promise((resolve) => {
+    const child = execFile(
+      process.execPath,
+      [MAIN, ...args],
+      { timeout: 30_000, ...(uid !== undefined && { uid }) },
+      (_, out, err) => resolve({ code: child.exitCode ?? -1, out, err }),
+    );
+  });
+}
+
+function lab(...args: string[]): Promise<Ended> {
+  const end = args.indexOf('--');
+  const at = end < 0 ? args.length : end;
+  return isthmus(['lab', ...args.slice(0, at), '--name', NAME, ...args.slice(at)]);
+}
+
+function alive(pid: number): boolean {
+  return existsSync(`/proc/${pid}`);
+}
+
+describe('isthmus lab', () => {
+  it('is made, shown, used from both sides, and ended', async (t) => {
+    if (!need(t, ROOT, 'a lab needs root')) return;
+    assert.equal((await lab('status')).code, 1);
+    const up = await lab('up', '--json');
+    assert.equal(up.code, 0, up.err);
+    const { pid, server } = JSON.parse(up.out);
+    try {
+      const again = await lab('up');
+      assert.equal(again.code, 1);
+      assert.match(again.err, /^isthmus lab: lab test-\d+ is up already: .*\n$/);
+      const shown = await lab('status');
+      assert.equal(shown.code, 0);
+      assert.match(shown.out, new RegExp(`held by process ${pid}\\n`));
+      assert.match(shown.out, new RegExp(server.address4));
+      // Node itself shows where it is: the interfaces of the other side are none of its.
+      const node = [process.execPath, '-e'];
+      for (const side of ['server', 'client']) {
+        const show = 'console.log(Object.keys(os.networkInterfaces()).sort().join())';
+        const { code, out } = await lab('run', side, '--', ...node, show);
+        assert.equal(code, 0);
+        assert.equal(out.trim(), `lab-${side},lo`);
+      }
+      assert.equal((await lab('run', 'client', '--', ...node, 'process.exit(7)')).code, 7);
+      const none = await lab('run', 'client', '--', '/no/such/program');
+      assert.equal(none.code, 1);
+      assert.match(none.err, /ENOENT/);
+      assert.equal((await lab('down')).code, 0);
+    } finally {
+      await until(() => !alive(pid), 'the holder has ended').catch(() => process.kill(pid, 'SIGKILL'));
+    }
+    assert.equal((await lab('run', 'client', '--', 'true')).code, 1);
+  });
+
+  it('is gone when its holder is killed', async (t) => {
+    if (!need(t, ROOT, 'a lab needs root')) return;
+    const { pid, server } = JSON.parse((await lab('up', '--json')).out);
+    process.kill(pid, 'SIGKILL');
+    await until(() => !existsSync(server.path), 'the namespace is gone');
+    assert.equal(await labStatus(NAME), null);
+    const second = await lab('up', '--json');
+    assert.equal(second.code, 0, second.err);
+    assert.equal((await lab('down')).code, 0);
+    await until(() => !alive(JSON.parse(second.out).pid), 'the holder has ended');
+  });
+
+  it('has a slow way, where asked, beside the fast one', async (t) => {
+    if (!need(t, ROOT && existsSync('/dev/net/tun'), 'a slow way needs root and /dev/net/tun')) return;
+    const up = await lab('up', '--delay', '20ms', '--json');
+    assert.equal(up.code, 0, up.err);
+    const { pid, server } = JSON.parse(up.out);
+    try {
+      assert.deepEqual(server.slow, { interfaceName: 'lab-slow', address4: '10.88.1.1' });
+      // One echo of a datagram: no sooner than there and back. Later is no fault of the line.
+      const echo = `const s = require('dgram').createSocket('udp4');
+        s.on('message', (m, from) => s.send(m, from.port, from.address, () => s.close()));
+        s.bind(9, '10.88.1.1', () => setInterval(() => {}, 1e6).unref());`;
+      const ask = `const s = require('dgram').createSocket('udp4'); let start;
+        s.on('message', () => { console.log(performance.now() - start); process.exit(); });
+        setInterval(() => { start ??= performance.now(); s.send('x', 9, '10.88.1.1'); }, 200);`;
+      const serving = lab('run', 'server', '--', process.execPath, '-e', echo);
+      const { out } = await lab('run', 'client', '--', process.execPath, '-e', ask);
+      assert.ok(Number(out) >= 40, out);
+      await serving;
+    } finally {
+      await lab('down');
+    }
+    await until(() => !alive(pid), 'the holder has ended');
+  });
+
+  it('says in one line that it needs root, and what is wrong with a command line', async (t) => {
+    for (const [args, message] of [
+      [['sideways'], /ACTION is up, down, status, run, not 'sideways'/],
+      [['run', 'middle', '--', 'true'], /SIDE is server or client/],
+      [['run', 'server'], /COMMAND is missing/],
+      [['down', '--queues', '2'], /--queues is for lab up/],
+      [['up', 'server'], /unexpected argument 'server'/],
+      [['up', '--name', 'a b'], /--name is/],
+    ] as const) {
+      const { code, err } = await isthmus(['lab', ...args]);
+      assert.equal(code, 2, err);
+      assert.match(err, message);
+    }
+    if (!need(t, ROOT, 'only root can become somebody else')) return;
+    const { code, err } = await isthmus(['lab', 'up', '--name', `${NAME}-nobody`], 65534);
+    assert.equal(code, 1);
+    assert.match(err, /^isthmus lab: a lab needs root \(.*\n$/);
+  });
+});
