@@ -1,0 +1,41 @@
+/**
+ * From a URL to a mounted remote tree: `connect` for programs, `connectServer` for what builds on the low-level interface.
+ * It may touch the network.
+ */
+import { IsthmusError } from '../errors.ts';
+import { RemoteFiles, type RemoteFilesOptions } from './files/files.ts';
+import { connectNfs3 } from './nfs3/connect.ts';
+import { Nfs41Server } from './nfs41/server.ts';
+import type { RemoteServer } from './server.ts';
+import { parseNfsUrl } from './url.ts';
+
+export interface ConnectOptions extends RemoteFilesOptions {
+  /** Ends the attempt to connect. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** How a server without v4.1, or one whose v4 tree is another, answers. */
+const TRY_VERSION_3 = new Set(['EOPNOTSUPP', 'EPROTONOSUPPORT', 'ENOENT', 'ECONNREFUSED']);
+
+/**
+ * Mounts `nfs://host[:port]/path?version=3|4.1&uid=&gid=&groups=&mountport=&timeout=` and gives its tree, with an API like
+ * node:fs/promises. Rejects with the server's reason (`ENOENT`, `EACCES`) or why there is no connection; a TypeError for a bad URL.
+ */
+export async function connect(url: string, options: ConnectOptions = {}): Promise<RemoteFiles> {
+  return new RemoteFiles(await connectServer(url, options.signal), options);
+}
+
+/** The same, as the low-level interface. Without a version in the URL: 4.1, and 3 where the server does not speak that or does not know the path there. */
+export async function connectServer(url: string, signal?: AbortSignal): Promise<RemoteServer> {
+  const { version, mountPort, ...address } = parseNfsUrl(url);
+  if (version === '3' || (version === null && mountPort !== undefined)) {
+    return connectNfs3({ ...address, mountPort, signal });
+  }
+  if (version === '4.1') return Nfs41Server.connect(address, signal);
+  try {
+    return await Nfs41Server.connect(address, signal);
+  } catch (error) {
+    if (!(error instanceof IsthmusError) || !TRY_VERSION_3.has(error.code)) throw error;
+    return connectNfs3({ ...address, mountPort, signal });
+  }
+}

@@ -1,0 +1,111 @@
+/**
+ * Where a COMPOUND stands while it is being built: which object is current and which saved, and how to get to the others.
+ * Pure: it only decides which steps to add.
+ */
+import { handleKey } from '../operation.ts';
+import type { Handle, HandleRef, Name } from '../server.ts';
+import { lookup, putfh, RESTOREFH, SAVEFH } from './file-steps.ts';
+import type { Step } from './step.ts';
+
+/** An object: `h` and its handle, or `o` and the number of the operation of this batch that finds or makes it. */
+export type Place = string;
+
+/** A name in a directory, by which an object can be looked up whose handle is not known yet. */
+interface Location {
+  directory: HandleRef;
+  name: Name;
+}
+
+export class Places {
+  readonly #emit: (step: Step<void>) => void;
+  /** Handles of objects that earlier COMPOUNDs of the batch found or made, by operation. */
+  readonly #known: readonly (Handle | undefined)[];
+  #locations = new Map<number, Location>();
+  current: Place | null = null;
+  saved: Place | null = null;
+
+  /** `emit` adds a step; `known` may fill up meanwhile. */
+  constructor(emit: (step: Step<void>) => void, known: readonly (Handle | undefined)[]) {
+    this.#emit = emit;
+    this.#known = known;
+  }
+
+  place(ref: HandleRef): Place {
+    const handle = this.handle(ref);
+    return handle !== null ? `h${handleKey(handle)}` : `o${(ref as { from: number }).from}`;
+  }
+
+  handle(ref: HandleRef): Handle | null {
+    return ref instanceof Uint8Array ? ref : (this.#known[ref.from] ?? null);
+  }
+
+  /** Whether `goTo` would find a way. */
+  reachable(ref: HandleRef): boolean {
+    const place = this.place(ref);
+    if (place === this.current || place === this.saved || this.handle(ref) !== null) return true;
+    const location = this.#locations.get((ref as { from: number }).from);
+    return location !== undefined && this.reachable(location.directory);
+  }
+
+  /** Adds the steps that make the object current. False: there is no way to it within this COMPOUND. */
+  goTo(ref: HandleRef): boolean {
+    const place = this.place(ref);
+    if (place === this.current) return true;
+    const handle = this.handle(ref);
+    if (handle !== null) {
+      this.#emit(putfh(handle));
+    } else if (place === this.saved) {
+      this.#emit(RESTOREFH);
+    } else {
+      const location = this.#locations.get((ref as { from: number }).from);
+      if (location === undefined || !this.goTo(location.directory)) return false;
+      this.#emit(lookup(location.name));
+    }
+    this.current = place;
+    return true;
+  }
+
+  save(): void {
+    if (this.saved === this.current) return;
+    this.#emit(SAVEFH);
+    this.saved = this.current;
+  }
+
+  /** Operation `index` has made its object, with this name in this directory, the current one. */
+  arrive(index: number, directory: HandleRef, name: Name): void {
+    this.forget(directory, name);
+    this.#locations.set(index, { directory, name });
+    this.current = `o${index}`;
+  }
+
+  /** The name is gone, or means another object now. */
+  forget(directory: HandleRef, name: Name): void {
+    const place = this.place(directory);
+    for (const [index, location] of this.#named(name)) {
+      if (mayBeSame(place, this.place(location.directory))) this.#locations.delete(index);
+    }
+  }
+
+  /** What had the one name has the other now. */
+  move(fromDirectory: HandleRef, fromName: Name, toDirectory: HandleRef, toName: Name): void {
+    const from = this.place(fromDirectory);
+    const moved = this.#named(fromName).filter(([, { directory }]) => this.place(directory) === from);
+    this.forget(fromDirectory, fromName);
+    this.forget(toDirectory, toName);
+    for (const [index] of moved) this.#locations.set(index, { directory: toDirectory, name: toName });
+  }
+
+  #named(name: Name): [number, Location][] {
+    if (this.#locations.size === 0) return [];
+    return [...this.#locations].filter(([, location]) => sameName(location.name, name));
+  }
+}
+
+/** Two handles that differ are two directories; one that is known only by how it was found may be any. */
+function mayBeSame(a: Place, b: Place): boolean {
+  return a === b || a.startsWith('o') || b.startsWith('o');
+}
+
+function sameName(a: Name, b: Name): boolean {
+  return a.length === b.length && a.every((byte, i) => byte === b[i]);
+}

@@ -1,0 +1,145 @@
+/**
+ * `readdir`: the whole listing of a directory, with attributes and handles as far as the server gives them.
+ * It reaches the world only through its view.
+ */
+import { ERRNO } from '../../../errors.ts';
+import type { DirectoryEntry, DirectoryPosition, Handle } from '../../server.ts';
+import { ErrnoError, errnoOf } from '../errors.ts';
+import { nameText } from '../names.ts';
+import type { ViewNode } from '../node.ts';
+import { type Outcome, type Prediction, success } from '../operation.ts';
+import type { Asked, ListedName, ListingStart, View } from '../view.ts';
+import { type Caller, mustBeDirectory, Reading } from './reading.ts';
+
+/** Entries of one directory at most; more is EOVERFLOW. */
+export const LISTING_MAX = 1_000_000;
+/** Times that a listing begins anew because the server no longer knows the place. */
+const RESTARTS_MAX = 10;
+const NAME_BYTES_MAX = 1024;
+
+export interface ListingAnswer {
+  readonly entries: readonly ListedName[];
+}
+
+export class Readdir extends Reading<ListingAnswer> {
+  readonly kind = 'readdir';
+  readonly #directory: ViewNode;
+
+  /** From its beginning: what follows is read from the same answer. */
+  constructor(view: View, caller: Caller, directory: ViewNode) {
+    super(view, caller, [directory]);
+    this.#directory = directory;
+  }
+
+  lookLocal(): Outcome<ListingAnswer> | null {
+    const directory = this.#directory;
+    return directory.handle === null && this.view.complete(directory) ? success(this.#known()) : null;
+  }
+
+  predict(): Prediction<ListingAnswer> | null {
+    const { names } = this.#directory;
+    if (names === null || names.completeEpoch < 0) return null;
+    const answer = this.#known();
+    const invented = answer.entries.some(({ node }) => node !== null && node.handle === null);
+    return { outcome: success(answer), invented };
+  }
+
+  agrees(predicted: Outcome<ListingAnswer>, truth: Outcome<ListingAnswer>): boolean {
+    if (predicted.answer === null || truth.answer === null) return predicted.errno === truth.errno;
+    const a = predicted.answer.entries;
+    const b = truth.answer.entries;
+    return a.length === b.length && a.every((entry, i) => entry.name === b[i]!.name && sameIno(entry, b[i]!));
+  }
+
+  protected async ask(signal?: AbortSignal): Promise<ListingAnswer> {
+    const { view } = this;
+    const directory = this.#directory;
+    mustBeDirectory(directory);
+    // Before anything is awaited: the next request of the same program may be assumed before this one is sent.
+    const start: ListingStart = { epoch: directory.epoch, changes: view.changesOf(directory) };
+    const handle = await view.handleOf(directory);
+    await Promise.all(directory.leaving);
+    if (directory.names?.completeEpoch === directory.epoch && this.#attributesFresh()) {
+      const asked = view.ask();
+      view.accept(directory, await view.server.getattr(handle, view.call(this.credential, signal)), asked);
+      // Changes assumed since then are not what was asked for.
+      if (view.complete(directory) && view.changesOf(directory) === start.changes) return this.#known();
+    }
+    return { entries: await this.#list(handle, start, signal) };
+  }
+
+  /** Whether the attributes of what is in it are mostly still vouched for: else a listing that brings them is cheaper. */
+  #attributesFresh(): boolean {
+    let fresh = 0;
+    let nodes = 0;
+    for (const { node } of this.#directory.names!.names.values()) {
+      if (node === null) continue;
+      nodes++;
+      if (this.view.attributesMs(node) > 0) fresh++;
+    }
+    return fresh * 2 >= nodes;
+  }
+
+  #known(): ListingAnswer {
+    const entries: ListedName[] = [];
+    for (const [name, { node, listed }] of this.#directory.names!.names) {
+      if (node !== null) {
+        entries.push({ name, node, ino: { high: node.inoHigh, low: node.inoLow }, type: node.attributes.type });
+      } else if (listed !== null) entries.push({ name, node, ino: listed, type: 0 });
+    }
+    this.view.nodes.touched(this.#directory);
+    return { entries };
+  }
+
+  async #list(handle: Handle, start: ListingStart, signal?: AbortSignal): Promise<ListedName[]> {
+    const { view } = this;
+    const directory = this.#directory;
+    const listed = new Map<string, ListedName>();
+    let position: DirectoryPosition | null = null;
+    let plus = true;
+    let restarts = 0;
+    for (;;) {
+      const asked = view.ask();
+      try {
+        const page = await view.server.readdir(handle, position, plus, view.call(this.credential, signal));
+        view.accept(directory, page.attributes, asked);
+        for (const entry of page.entries) this.#take(entry, listed, asked);
+        position = page.next;
+        if (page.eof) break;
+      } catch (error) {
+        // Not every server can give attributes with names.
+        if (plus && errnoOf(error) === ERRNO.EOPNOTSUPP) plus = false;
+        else if ((error as { code?: unknown }).code === 'ERR_NFS_BAD_COOKIE' && restarts < RESTARTS_MAX) {
+          restarts++;
+          position = null;
+        } else throw error;
+      }
+    }
+    const entries = [...listed.values()];
+    view.learnListing(directory, entries, start);
+    return entries;
+  }
+
+  #take(entry: DirectoryEntry, listed: Map<string, ListedName>, asked: Asked): void {
+    const name = nameText(entry.name);
+    if (!plainName(name) || listed.has(name)) return;
+    if (listed.size >= LISTING_MAX) throw new ErrnoError(ERRNO.EOVERFLOW);
+    const { handle, attributes } = entry;
+    if (handle !== null && attributes !== null) {
+      const node = this.view.found(handle, attributes, asked);
+      listed.set(name, { name, node, ino: { high: node.inoHigh, low: node.inoLow }, type: node.attributes.type });
+    } else {
+      const ino = { high: entry.fileidHigh, low: entry.fileidLow };
+      listed.set(name, { name, node: null, ino, type: attributes?.type ?? 0 });
+    }
+  }
+}
+
+function plainName(name: string): boolean {
+  if (name === '' || name === '.' || name === '..' || name.length > NAME_BYTES_MAX) return false;
+  return !name.includes('/') && !name.includes('\0');
+}
+
+function sameIno(a: ListedName, b: ListedName): boolean {
+  return a.ino.high === b.ino.high && a.ino.low === b.ino.low;
+}

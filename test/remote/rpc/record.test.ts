@@ -1,0 +1,64 @@
+/** Record marking: records come out as they went in, whatever the fragments and the pieces of the stream. Pure. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import fc from 'fast-check';
+import { RecordDecoder, RecordError } from '../../../src/remote/rpc/record.ts';
+import { toRecord } from './fake-server.ts';
+
+function decode(pieces: readonly Uint8Array[], limit = 1 << 20, reuse = false): Buffer[] {
+  const records: Buffer[] = [];
+  const decoder = new RecordDecoder(limit, (reader) => records.push(Buffer.from(reader.fixed(reader.remaining & ~3))));
+  const shared = new Uint8Array(1 << 16);
+  for (const piece of pieces) {
+    if (!reuse) {
+      decoder.push(piece, piece.length);
+      continue;
+    }
+    // As a socket's receive buffer: overwritten by what comes next.
+    shared.fill(0xee);
+    shared.set(piece);
+    decoder.push(shared, piece.length);
+  }
+  return records;
+}
+
+/** Cuts bytes at the given places. */
+function cutAt(bytes: Buffer, places: readonly number[]): Buffer[] {
+  const cuts = [...new Set([0, ...places.map((p) => p % (bytes.length + 1)), bytes.length])].sort((a, b) => a - b);
+  return cuts.slice(1).map((cut, i) => bytes.subarray(cuts[i], cut));
+}
+
+test('records come out as they went in', () => {
+  const message = fc.uint8Array({ maxLength: 120 }).map((bytes) => Buffer.from(bytes.subarray(0, bytes.length & ~3)));
+  fc.assert(
+    fc.property(
+      fc.array(fc.record({ message, size: fc.integer({ min: 1, max: 200 }) }), { maxLength: 12 }),
+      fc.array(fc.nat(4000), { maxLength: 40 }),
+      fc.boolean(),
+      (messages, places, reuse) => {
+        const stream = Buffer.concat(messages.map(({ message, size }) => toRecord(message, size)));
+        const records = decode(cutAt(stream, places), 1 << 20, reuse);
+        assert.deepEqual(
+          records,
+          messages.map(({ message }) => message),
+        );
+      },
+    ),
+  );
+});
+
+test('empty fragments in between and at the end belong to the record', () => {
+  const empty = Buffer.from('00000000', 'hex');
+  const stream = Buffer.concat([empty, Buffer.from('00000004aabbccdd', 'hex'), empty, Buffer.from('80000000', 'hex')]);
+  for (let size = 1; size <= stream.length; size++) {
+    const places = Array.from({ length: stream.length }, (_, i) => i * size);
+    assert.deepEqual(decode(cutAt(stream, places)), [Buffer.from('aabbccdd', 'hex')]);
+  }
+});
+
+test('a record above the limit, or in too many fragments, is refused before it is gathered', () => {
+  assert.throws(() => decode([Buffer.from('80000401', 'hex')], 1024), RecordError);
+  assert.throws(() => decode([Buffer.from('7fffffff', 'hex')], 1024), RecordError);
+  assert.throws(() => decode([toRecord(new Uint8Array(1200), 400)], 1024), RecordError);
+  assert.throws(() => decode([toRecord(new Uint8Array(4000), 1)], 1 << 20), RecordError);
+});
