@@ -1,0 +1,83 @@
+/**
+ * The processes that take part in a speculative run, as the engine sees them, and what their checkpoints are called.
+ * Bookkeeping only: it touches neither processes nor files.
+ */
+import type { SpeculationEngine } from '../engine/engine.ts';
+import type { SpeculativeObject } from '../engine/interval.ts';
+import type { CheckpointId, Pid } from '../process/backend.ts';
+
+export interface Member {
+  readonly pid: Pid;
+  readonly object: SpeculativeObject;
+  /** Has other threads, or is one: it always waits for the truth. */
+  threads: boolean;
+  /** It is being restored or killed: whatever it asks is answered EINTR at once. */
+  doomed: boolean;
+  /** A checkpoint has been asked for and neither taken nor refused. */
+  pausing: boolean;
+  /** What it asked was predicted wrongly, or its checkpoint was refused: its next request waits for the truth. */
+  truthNext: boolean;
+  /** Its exit is held: it runs no more, unless it is restored. */
+  exited: boolean;
+}
+
+export class Group {
+  readonly #engine: SpeculationEngine;
+  readonly #members = new Map<Pid, Member>();
+
+  constructor(engine: SpeculationEngine) {
+    this.#engine = engine;
+  }
+
+  get size(): number {
+    return this.#members.size;
+  }
+
+  get(pid: Pid): Member | undefined {
+    return this.#members.get(pid);
+  }
+
+  /** The program, or what a process that depends on nothing has made. */
+  add(pid: Pid): Member {
+    return this.#put(pid, this.#engine.object('process', String(pid)));
+  }
+
+  forked(parent: Pid, child: Pid, thread: boolean): Member {
+    const maker = this.#members.get(parent);
+    const member =
+      maker === undefined || thread
+        ? this.add(child)
+        : this.#put(child, this.#engine.born('process', String(child), maker.object));
+    if (thread) {
+      member.threads = true;
+      if (maker !== undefined) maker.threads = true;
+    }
+    return member;
+  }
+
+  remove(pid: Pid): void {
+    const member = this.#members.get(pid);
+    if (member === undefined) return;
+    member.exited = true;
+    this.#members.delete(pid);
+  }
+
+  #put(pid: Pid, object: SpeculativeObject): Member {
+    const member = {
+      pid,
+      object,
+      threads: false,
+      doomed: false,
+      pausing: false,
+      truthNext: false,
+      exited: false,
+    };
+    this.#members.set(pid, member);
+    return member;
+  }
+}
+
+/** The processes' checkpoints among restorations' or intervals' saved states. */
+export function checkpointOf(saved: unknown): CheckpointId | null {
+  return typeof saved === 'number' ? saved : null;
+}

@@ -1,0 +1,569 @@
+/**
+ * The seat of speculation in a mount: decides which requests of the group are answered ahead, joins what the mount assumes
+ * with what the processes did since, and carries commits and rollbacks to both.
+ * It reaches the world only through the mount's view and server, and the process backend.
+ */
+import type { Admission, RequestOrigin, Verdict } from '../../remote/fuse/admission.ts';
+import { FileType } from '../../remote/server.ts';
+import type { ViewNode } from '../../remote/view/node.ts';
+import type { Mutation, Outcome, Prediction, ViewOperation } from '../../remote/view/operation.ts';
+import { Lookup } from '../../remote/view/operations/lookup.ts';
+import type { UndoLog } from '../../remote/view/undo.ts';
+import type { View } from '../../remote/view/view.ts';
+import { SpeculationEngine } from '../engine/engine.ts';
+import type { Interval, Rollback, Speculation, SpeculativeObject } from '../engine/interval.ts';
+import { Judgement } from '../engine/judgement.ts';
+import { DEFAULT_LIMITS, type SpeculationLimits } from '../engine/limits.ts';
+import type { CheckpointId, Pid, ProcessBackend, ProcessEvent, Refusal } from '../process/backend.ts';
+import { LookAhead } from './ahead.ts';
+import { checkpointOf, Group, type Member } from './group.ts';
+import { type AssumedMutation, isRepairable, MutationSender } from './sender.ts';
+import { newStatistics, type SpeculationStatistics } from './statistics.ts';
+import { AssumedTimes } from './times.ts';
+import type { SpeculationTrace } from './trace.ts';
+
+export interface SeatOptions {
+  readonly view: View;
+  /** The descriptor of /dev/fuse: the tracer answers EINTR through it. */
+  readonly fuseDescriptor: number;
+  /** Milliseconds, monotonic. */
+  readonly now: () => number;
+  readonly limits?: SpeculationLimits;
+  readonly judgement?: Judgement;
+  readonly trace?: SpeculationTrace | null;
+  /** The kernel may still hold data of a file that was assumed and undone. */
+  readonly invalidate?: (node: ViewNode) => void;
+}
+
+/** A hypothesis that has been answered ahead and whose truth is under way. */
+interface Ahead {
+  readonly speculation: Speculation;
+  readonly pid: Pid;
+  readonly sinceMs: number;
+}
+
+/** A checkpoint that has been asked for. */
+interface Pause {
+  readonly member: Member;
+  readonly origin: RequestOrigin | null;
+  readonly sinceMs: number;
+  readonly answered: (refusal: Refusal | null, replied: boolean) => void;
+}
+
+/** Operations remembered as predicted wrongly. */
+const DOUBTED_MAX = 4096;
+/** Room that one write may take in the undo log. */
+const WRITE_UNDO_BYTES = 1 << 20;
+/** An interval that rests on nothing is given this long to be used, milliseconds. */
+const UNUSED_MS = 20;
+
+export class SpeculationSeat implements Admission {
+  readonly engine: SpeculationEngine;
+  readonly judgement: Judgement;
+  readonly statistics: SpeculationStatistics = newStatistics();
+  readonly #view: View;
+  readonly #options: SeatOptions;
+  readonly #trace: SpeculationTrace | null;
+  readonly #group: Group;
+  readonly #sender: MutationSender;
+  readonly #ahead = new Map<number, Ahead>();
+  readonly #pauses = new Map<number, Pause>();
+  /** Requests that the tracer has answered; the mount only has to forget them. */
+  readonly #answered = new Set<number>();
+  /** Resolvers of requests that nobody will answer any more. */
+  readonly #parked = new Set<() => void>();
+  /** Intervals that hold a mutation which allows no other after it. */
+  readonly #final = new WeakSet<Interval>();
+  /** Operations that were predicted wrongly and not asked since. */
+  readonly #doubted = new Set<string>();
+  readonly #lookAhead: LookAhead;
+  readonly #times: AssumedTimes;
+  /** The first touched node's modification time before what is being assumed. */
+  #oldMtime: { seconds: number; nanoseconds: number } | null = null;
+  #backend: ProcessBackend | null = null;
+  #token = 0;
+  #closed = false;
+
+  constructor(options: SeatOptions) {
+    this.#options = options;
+    this.#view = options.view;
+    this.#trace = options.trace ?? null;
+    this.judgement = options.judgement ?? new Judgement();
+    this.engine = new SpeculationEngine(
+      { committed: (interval) => this.#committed(interval), rolledBack: (rollback) => this.#rolledBack(rollback) },
+      options.limits ?? DEFAULT_LIMITS,
+    );
+    this.#lookAhead = new LookAhead(this.#view);
+    this.#times = new AssumedTimes(() => this.#view.clock.wall());
+    this.#group = new Group(this.engine);
+    this.#sender = new MutationSender(this.#view.server, this.engine, this.statistics, {
+      truth: (speculation, assumed, right) => this.#mutationTruth(speculation, assumed, right),
+      roundTrip: (ms) => this.judgement.roundTrip(ms * 1000),
+      now: options.now,
+    });
+  }
+
+  /** Gives the seat the processes it speculates with. Until then every request waits for the truth. */
+  attach(backend: ProcessBackend): void {
+    this.#backend = backend;
+  }
+
+  /** Nothing is speculated from now on; what is parked is let go. */
+  close(): void {
+    this.#closed = true;
+    this.#lookAhead.close();
+    for (const resolve of this.#parked) resolve();
+    this.#parked.clear();
+  }
+
+  /** Resolves when no mutation is waiting or on its way. */
+  async drained(): Promise<void> {
+    while (!this.#sender.idle) {
+      this.#sender.pump();
+      await new Promise((resolve) => setTimeout(resolve, 1));
+    }
+  }
+
+  /** The numbers of the whole run. */
+  finish(): SpeculationStatistics {
+    const { peak } = this.engine.counters;
+    this.statistics.peakSpeculations = peak.speculations;
+    this.statistics.peakOutputBytes = peak.outputBytes;
+    return this.statistics;
+  }
+
+  // ---- the mount asks
+
+  enter(origin: RequestOrigin, operation: ViewOperation): Promise<void> | null {
+    if (this.#closed || this.#answered.has(origin.unique)) return null;
+    this.#backend?.poll();
+    const member = this.#group.get(origin.pid);
+    if (this.engine.use.intervals === 0 || member?.doomed) return null;
+    for (const node of this.#shows(operation)) {
+      const object = node.speculation as SpeculativeObject | null;
+      if (object === null || object.log.length === 0) continue;
+      if (member === undefined || member.threads) {
+        // The kernel's own requests hold locks that others need; what they read is thrown away on a rollback.
+        if (origin.pid === 0) continue;
+        return this.#settled(object);
+      }
+      if (!this.engine.needsCheckpoint(member.object, object)) {
+        this.engine.absorb(member.object, object);
+        continue;
+      }
+      if (!origin.bounceable || !this.#mayPause(member)) return this.#settled(object);
+      return this.#pause(origin, member).then((paused) => (paused ? this.#parkedForever() : this.#settled(object)));
+    }
+    return null;
+  }
+
+  decide(
+    origin: RequestOrigin,
+    operation: ViewOperation,
+    prediction: Prediction<unknown> | null,
+  ): Verdict | Promise<Verdict> {
+    if (this.#answered.delete(origin.unique)) return 'bounce';
+    const member = this.#group.get(origin.pid);
+    if (member === undefined || this.#closed) return 'wait';
+    // Its own requests do not matter any more; those that restore it (its working directory) only read.
+    if (member.doomed) return operation.changes ? 'bounce' : prediction === null ? 'wait' : 'predict';
+    // Written data goes into the buffer, and nobody waits for anything: what matters is only that it can be undone.
+    if (operation.kind === 'write') return this.#write(member, prediction);
+    const truthNext = member.truthNext || this.#doubted.delete(signature(operation));
+    member.truthNext = false;
+    // What the group has assumed itself, and the asker depends on already (`enter`): the server does not know it yet, so that
+    // asking it would compare two different moments. The truth of the change is the truth of this answer.
+    if (!operation.changes && prediction !== null && this.#shows(operation).some(isAssumed)) return 'predict';
+    const why = this.#unusable(member, operation, prediction, truthNext);
+    if (why !== null) return this.#wait(member, operation, why);
+    const joins = operation.changes ? this.#mayMutate(member) : !this.engine.needsCheckpoint(member.object);
+    if (!this.judgement.pays(operation.kind, !joins)) return this.#wait(member, operation, 'does not pay');
+    if (joins) {
+      if (operation.changes) this.#beforeAssuming(operation);
+      else this.#predictRead(origin, operation, member);
+      return 'predict';
+    }
+    if (!origin.bounceable || !this.#mayPause(member)) return this.#wait(member, operation, 'no checkpoint');
+    return this.#pause(origin, member).then((done) => {
+      if (done || member.doomed) return 'bounce';
+      return this.#wait(member, operation, 'refused');
+    });
+  }
+
+  truth(origin: RequestOrigin, operation: ViewOperation, agrees: boolean, truth: Outcome<unknown>): void {
+    const ahead = this.#ahead.get(origin.unique);
+    if (ahead === undefined) return;
+    this.#ahead.delete(origin.unique);
+    const { speculation, sinceMs } = ahead;
+    const took = this.#options.now() - sinceMs;
+    this.judgement.roundTrip(took * 1000);
+    if (speculation.state === 'pending') this.judgement.outcome(operation.kind, agrees);
+    this.#trace?.end(operation.kind, 'read', ahead.pid, speculation.id, { right: agrees, errno: truth.errno });
+    if (agrees) {
+      if (this.engine.confirm(speculation)) {
+        this.statistics.confirmed++;
+        this.statistics.savedMs += took;
+      } else this.statistics.dropped++;
+    } else if (speculation.state === 'pending') {
+      this.statistics.refuted++;
+      this.#doubt(operation);
+      this.engine.refute(speculation);
+    } else this.statistics.dropped++;
+    this.#sender.pump();
+  }
+
+  assumed(origin: RequestOrigin, mutation: Mutation, predicted: Outcome<unknown>, undo: UndoLog): void {
+    const member = this.#group.get(origin.pid)!;
+    this.#record(member, mutation, undo);
+    if (mutation.kind === 'write') {
+      this.engine.whenSettled(member.object, (outcome) => outcome === 'committed' && undo.clear());
+      return;
+    }
+    const speculation = this.engine.speculate(member.object, 'mutation', mutation.kind);
+    if (!isRepairable(mutation)) this.#final.add(speculation.interval);
+    this.statistics.predictedMutations++;
+    this.#trace?.begin(mutation.kind, 'mutation', origin.pid, speculation.id);
+    this.#sender.push(speculation, { mutation, predicted, undo, sinceMs: this.#options.now() });
+    this.#sender.pump();
+  }
+
+  // ---- the processes tell
+
+  /** The listener to give to the backend. */
+  readonly event = (event: ProcessEvent): void => {
+    switch (event.type) {
+      case 'started':
+        this.#group.add(event.pid);
+        this.#trace?.process(event.pid, `program ${event.pid}`);
+        return;
+      case 'forked':
+        this.#group.forked(event.parent, event.child, event.thread);
+        this.#trace?.instant('fork', 'process', event.parent, { child: event.child });
+        return;
+      case 'checkpointed':
+        this.#checkpointed(event.token, event.checkpoint);
+        return;
+      case 'refused':
+        this.#refused(event.token, event.reason, event.replied);
+        return;
+      case 'needs':
+        this.#needs(event.pid, event.on);
+        return;
+      case 'held':
+        this.#held(event.pid, event.call, event.why);
+        return;
+      case 'exitHeld': {
+        const member = this.#group.get(event.pid);
+        if (member !== undefined) {
+          member.exited = true;
+          this.engine.settle(member.object);
+        }
+        return;
+      }
+      case 'rolledBack':
+        for (const pid of event.restored) {
+          const member = this.#group.get(pid);
+          if (member === undefined) continue;
+          member.doomed = false;
+        }
+        for (const pid of event.killed) this.#group.remove(pid);
+        return;
+      case 'exited':
+        this.#group.remove(event.pid);
+        return;
+      default:
+        return;
+    }
+  };
+
+  // ---- reads and mutations
+
+  /** Why the truth must be awaited; null: the prediction may be used, as far as it goes. */
+  #unusable(
+    member: Member,
+    operation: ViewOperation,
+    prediction: Prediction<unknown> | null,
+    truthNext: boolean,
+  ): string | null {
+    if (member.threads) return 'threads';
+    if (prediction === null) {
+      for (const node of operation.touches) this.#lookAhead.directory(node);
+      return 'unknown';
+    }
+    if (truthNext) return 'after rollback';
+    if (!operation.changes) {
+      if (prediction.invented) return 'invented';
+    } else if (prediction.outcome.errno !== 0) return 'likely to fail';
+    else if (takesNames(operation) && operation.touches.some(isOpenFile)) return 'open file';
+    return this.engine.full({ speculations: 1, undoBytes: 1 << 16 });
+  }
+
+  /** The nodes whose state the answer shows or the operation changes. */
+  #shows(operation: ViewOperation): readonly ViewNode[] {
+    const { touches } = operation;
+    if (operation instanceof Lookup) {
+      const child = this.#view.nameOf(operation.directory, operation.name)?.node;
+      return child ? [...touches, child] : touches;
+    }
+    if (operation.kind !== 'readdir') return touches;
+    const shown = [...touches];
+    for (const { node } of touches[0]!.names?.names.values() ?? []) if (node?.speculation) shown.push(node);
+    return shown;
+  }
+
+  /** It was predicted wrongly: the next time the truth is awaited. */
+  #doubt(operation: ViewOperation): void {
+    if (this.#doubted.size >= DOUBTED_MAX) this.#doubted.clear();
+    this.#doubted.add(signature(operation));
+  }
+
+  #beforeAssuming(operation: ViewOperation): void {
+    const { mtimeSeconds: seconds, mtimeNanoseconds: nanoseconds } = operation.touches[0]!.attributes;
+    this.#oldMtime = { seconds, nanoseconds };
+  }
+
+  #predictRead(origin: RequestOrigin, operation: ViewOperation, member: Member): void {
+    const speculation = this.engine.speculate(member.object, 'read', operation.kind);
+    this.#ahead.set(origin.unique, { speculation, pid: member.pid, sinceMs: this.#options.now() });
+    this.statistics.predictedReads++;
+    this.#trace?.begin(operation.kind, 'read', member.pid, speculation.id);
+  }
+
+  /** The buffer takes it if the writer is definite (`wait` does that), or if it can be taken out again. */
+  #write(member: Member, prediction: Prediction<unknown> | null): Verdict | Promise<Verdict> {
+    if (member.object.log.length === 0) return 'wait';
+    if (prediction?.outcome.errno === 0 && this.engine.full({ undoBytes: WRITE_UNDO_BYTES }) === null) return 'predict';
+    return this.#settled(member.object).then(() => (member.doomed ? 'bounce' : 'wait'));
+  }
+
+  #record(member: Member, mutation: Mutation, undo: UndoLog): void {
+    const hide = this.#times.assumed(mutation, this.#oldMtime);
+    this.engine.record(
+      member.object,
+      () => {
+        hide();
+        undo.run();
+        for (const node of mutation.touches) this.#options.invalidate?.(node);
+      },
+      undo.bytes + 256,
+    );
+    for (const node of mutation.touches) this.#touch(node, member.object);
+    if (mutation.makes !== null) this.#touch(mutation.makes.node, member.object);
+  }
+
+  /** May the member's present interval take one more mutation? */
+  #mayMutate(member: Member): boolean {
+    const present = this.engine.present(member.object);
+    return present !== null && !this.#final.has(present);
+  }
+
+  /** The truth it is. A change must not leave before what it rests on is known. */
+  #wait(member: Member, operation: ViewOperation, why: string): Verdict | Promise<Verdict> {
+    const reason = `${operation.kind} (${why})`;
+    this.statistics.waited++;
+    this.statistics.waits[reason] = (this.statistics.waits[reason] ?? 0) + 1;
+    this.#trace?.instant(`wait: ${operation.kind}`, 'wait', member.pid, { why });
+    if (!operation.changes || member.object.log.length === 0) return 'wait';
+    return this.#settled(member.object).then(() => (member.doomed ? 'bounce' : 'wait'));
+  }
+
+  #mutationTruth(speculation: Speculation, assumed: AssumedMutation, right: boolean): void {
+    const { kind } = assumed.mutation;
+    const took = this.#options.now() - assumed.sinceMs;
+    this.judgement.outcome(kind, right);
+    if (!right) this.#doubt(assumed.mutation);
+    this.#trace?.end(kind, 'mutation', Number(speculation.interval.object.label), speculation.id, { right });
+    if (right) {
+      this.#times.settled(assumed.mutation);
+      const [first] = assumed.mutation.touches;
+      if (first !== undefined) {
+        const { ctimeSeconds, ctimeNanoseconds } = first.attributes;
+        this.#times.sample(ctimeSeconds, ctimeNanoseconds, Math.min(took, this.judgement.roundTripUs / 1000));
+      }
+      this.statistics.confirmed++;
+      this.statistics.savedMs += Math.min(took, this.judgement.roundTripUs / 1000);
+    } else this.statistics.refuted++;
+  }
+
+  #touch(node: ViewNode, by: SpeculativeObject): void {
+    let object = node.speculation as SpeculativeObject | null;
+    if (object === null) {
+      object = this.engine.object('node', String(node.id));
+      node.speculation = object;
+    }
+    const before = object.log.length;
+    this.engine.touch(object, by);
+    if (before > 0) return;
+    this.#view.pin(node);
+    this.#whenDefinite(object, () => this.#view.unpin(node));
+  }
+
+  #whenDefinite(object: SpeculativeObject, then: () => void): void {
+    if (object.log.length === 0) then();
+    else this.engine.whenSettled(object, () => this.#whenDefinite(object, then));
+  }
+
+  // ---- checkpoints
+
+  #mayPause(member: Member): boolean {
+    return this.#backend !== null && !member.pausing && !member.threads && this.engine.mayCheckpoint(member.object);
+  }
+
+  /** Asks for a checkpoint at the call that made the request. True: taken, and the request is answered. */
+  #pause(origin: RequestOrigin, member: Member): Promise<boolean> {
+    const token = ++this.#token;
+    member.pausing = true;
+    return new Promise((resolve) => {
+      const answered = (refusal: Refusal | null, replied: boolean): void => {
+        if (refusal !== null && !replied) {
+          resolve(false);
+          return;
+        }
+        this.#answered.add(origin.unique);
+        resolve(true);
+      };
+      this.#pauses.set(token, { member, origin, sinceMs: this.#options.now(), answered });
+      const reply = { fd: this.#options.fuseDescriptor, bytes: interrupted(origin.unique) };
+      this.#backend!.checkpoint(member.pid, token, reply);
+    });
+  }
+
+  #checkpointed(token: number, checkpoint: CheckpointId): void {
+    const pause = this.#pauses.get(token);
+    if (pause === undefined) return;
+    this.#pauses.delete(token);
+    const { member } = pause;
+    member.pausing = false;
+    this.statistics.checkpoints++;
+    this.judgement.checkpoint((this.#options.now() - pause.sinceMs) * 1000);
+    // A rollback under way undoes it, too.
+    if (!member.doomed) {
+      this.engine.begin(member.object, checkpoint);
+      this.#trace?.instant('checkpoint', 'process', member.pid, { checkpoint });
+      const timer = setTimeout(() => this.engine.settle(member.object), UNUSED_MS);
+      timer.unref();
+    }
+    pause.answered(null, true);
+  }
+
+  #refused(token: number, reason: Refusal, replied: boolean): void {
+    const pause = this.#pauses.get(token);
+    if (pause === undefined) return;
+    this.#pauses.delete(token);
+    const { member } = pause;
+    member.pausing = false;
+    this.statistics.checkpointsRefused++;
+    this.#trace?.instant('refused', 'process', member.pid, { reason });
+    if (reason === 'threads') member.threads = true;
+    if (replied) member.truthNext = true;
+    pause.answered(reason, replied);
+  }
+
+  /** The process can only go on if it depends on what others depend on. */
+  #needs(pid: Pid, on: readonly Pid[]): void {
+    const member = this.#group.get(pid);
+    if (member === undefined || member.doomed || this.#backend === null) return;
+    const others = on.map((other) => this.#group.get(other)).filter((other) => other !== undefined);
+    const rests = others.map(({ object }) => object.log.at(-1) ?? null);
+    const fresh = others.some(({ object }) => this.engine.needsCheckpoint(member.object, object));
+    const token = ++this.#token;
+    const absorb = (): void => {
+      for (const { object } of others) this.engine.absorb(member.object, object);
+      const present = this.engine.present(member.object);
+      // One of them was undone while the checkpoint was taken.
+      if (present !== null && rests.some((rest) => rest?.state === 'rolledBack')) this.engine.abandon(present);
+      this.engine.settle(member.object);
+    };
+    if (!fresh && member.object.log.at(-1)?.checkpoint != null) {
+      absorb();
+      this.#backend.proceed(pid, token, false);
+      return;
+    }
+    if (!this.#mayPause(member)) return;
+    member.pausing = true;
+    this.#pauses.set(token, {
+      member,
+      origin: null,
+      sinceMs: this.#options.now(),
+      answered: (refusal) => refusal === null && absorb(),
+    });
+    this.#backend.proceed(pid, token, true);
+  }
+
+  #held(pid: Pid, call: string, why: string): void {
+    const member = this.#group.get(pid);
+    if (member === undefined) return;
+    this.#trace?.instant(`held: ${call}`, 'process', pid, { why });
+    this.engine.settle(member.object);
+  }
+
+  // ---- commit and rollback
+
+  #committed(interval: Interval): void {
+    const checkpoint = checkpointOf(interval.checkpoint);
+    if (checkpoint !== null) this.#backend?.commit(checkpoint);
+  }
+
+  #rolledBack({ because, restorations }: Rollback): void {
+    const checkpoints: CheckpointId[] = [];
+    this.statistics.rollbacks++;
+    for (const { object, to } of restorations) {
+      if (object.kind !== 'process') continue;
+      const member = this.#group.get(Number(object.label));
+      if (member === undefined || member.object !== object) continue;
+      member.doomed = true;
+      member.exited = false;
+      const checkpoint = checkpointOf(to.checkpoint);
+      if (checkpoint === null) this.statistics.killed++;
+      else {
+        this.statistics.restored++;
+        checkpoints.push(checkpoint);
+      }
+    }
+    this.#trace?.instant('rollback', 'process', Number(because?.interval.object.label ?? 0), {
+      because: because?.label,
+      checkpoints,
+    });
+    if (checkpoints.length > 0) this.#backend?.rollback(checkpoints);
+  }
+
+  // ---- requests that are held
+
+  #settled(object: SpeculativeObject): Promise<void> {
+    return new Promise((resolve) => this.engine.whenSettled(object, () => resolve()));
+  }
+
+  #parkedForever(): Promise<void> {
+    return new Promise((resolve) => this.#parked.add(resolve));
+  }
+}
+
+function isAssumed({ handle, speculation }: ViewNode): boolean {
+  const object = speculation as SpeculativeObject | null;
+  return handle === null || (object !== null && object.log.length > 0);
+}
+
+/** The same for the same question. */
+function signature(operation: ViewOperation): string {
+  const { name } = operation as { name?: unknown };
+  return `${operation.kind} ${operation.touches.map(({ id }) => id).join()} ${typeof name === 'string' ? name : ''}`;
+}
+
+function takesNames({ kind }: ViewOperation): boolean {
+  return kind === 'unlink' || kind === 'rename';
+}
+
+/** Files removed while open keep another name until their last close, which no undo log knows. */
+function isOpenFile({ attributes, opens }: ViewNode): boolean {
+  return opens > 0 && attributes.type === FileType.regular;
+}
+
+/** FUSE's reply EINTR (struct fuse_out_header). */
+function interrupted(unique: number): Uint8Array {
+  const bytes = new Uint8Array(16);
+  const view = new DataView(bytes.buffer);
+  view.setUint32(0, 16, true);
+  view.setInt32(4, -4, true);
+  view.setBigUint64(8, BigInt(unique), true);
+  return bytes;
+}

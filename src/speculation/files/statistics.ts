@@ -1,0 +1,78 @@
+/**
+ * What a speculative run has predicted, kept, undone and saved.
+ * Numbers and their line for people; it touches nothing.
+ */
+
+export interface SpeculationStatistics {
+  /** Requests of the group that the cache could answer by itself, that were predicted, and that waited. */
+  local: number;
+  predictedReads: number;
+  predictedMutations: number;
+  waited: number;
+  /** The same by operation and reason: `lookup unknown`. */
+  readonly waits: Record<string, number>;
+  confirmed: number;
+  refuted: number;
+  dropped: number;
+  checkpoints: number;
+  checkpointsRefused: number;
+  rollbacks: number;
+  restored: number;
+  killed: number;
+  /** Round trips that sent mutations, and the mutations in them. */
+  batches: number;
+  sent: number;
+  repaired: number;
+  /** Milliseconds between an answer given ahead and its truth, for those that were right: what would have been waited. */
+  savedMs: number;
+  /** Milliseconds that processes of the group waited for the truth all the same. */
+  waitedMs: number;
+  /** Most held at one time. */
+  peakSpeculations: number;
+  peakOutputBytes: number;
+}
+
+export function newStatistics(): SpeculationStatistics {
+  return {
+    local: 0,
+    predictedReads: 0,
+    predictedMutations: 0,
+    waited: 0,
+    waits: {},
+    confirmed: 0,
+    refuted: 0,
+    dropped: 0,
+    checkpoints: 0,
+    checkpointsRefused: 0,
+    rollbacks: 0,
+    restored: 0,
+    killed: 0,
+    batches: 0,
+    sent: 0,
+    repaired: 0,
+    savedMs: 0,
+    waitedMs: 0,
+    peakSpeculations: 0,
+    peakOutputBytes: 0,
+  };
+}
+
+/** A few lines for people. */
+export function describeStatistics(s: SpeculationStatistics, elapsedMs: number): string {
+  const seconds = (ms: number) => `${(ms / 1000).toFixed(ms < 10_000 ? 2 : 1)} s`;
+  return [
+    `speculation: ${s.predictedReads} reads and ${s.predictedMutations} changes predicted; ` +
+      `${s.confirmed} right, ${s.refuted} wrong, ${s.dropped} dropped; ${s.waited} waited`,
+    `checkpoints: ${s.checkpoints} taken, ${s.checkpointsRefused} refused; ${s.rollbacks} rollbacks ` +
+      `(${s.restored} processes restored, ${s.killed} that never were)`,
+    `changes: ${s.sent} sent in ${s.batches} batches${s.repaired > 0 ? `, ${s.repaired} repaired` : ''}`,
+    ...(s.waited > 0 ? [`waited: ${reasons(s.waits)}`] : []),
+    `time: ${seconds(elapsedMs)}, about ${seconds(s.savedMs)} of waiting done ahead, ${seconds(s.waitedMs)} waited`,
+    '',
+  ].join('\n');
+}
+
+function reasons(waits: Record<string, number>): string {
+  const sorted = Object.entries(waits).sort((a, b) => b[1] - a[1]);
+  return sorted.map(([reason, count]) => `${reason} ${count}`).join(', ');
+}

@@ -1,0 +1,74 @@
+/**
+ * Takes checkpoints: a copy of a stopped process, made by a clone that its program does not see, parked for ever.
+ * It stops at nothing but the process itself; what it notes beside memory (positions, mask) comes from /proc and ptrace.
+ */
+import { sameOpenFile } from '../../linux/descriptor.ts';
+import { descriptorInfo, listDescriptors, readProc } from '../../linux/proc.ts';
+import type { SavedRegisters } from '../../linux/registers.ts';
+import type { Refusal } from './backend.ts';
+import type { Injector } from './injector.ts';
+import type { Checkpoint, Tracee } from './tracee.ts';
+
+// Traced from its first instruction on, no event for its maker, no signal at its end, and invisible to a plain wait.
+const O_ACCMODE = 3;
+const CLONE_PTRACE = 0x2000;
+const CLONE_UNTRACED = 0x800000;
+const SHARED_WRITABLE = / [r-]w[x-]s /;
+
+/** Whether memory of it is shared for writing with others, so that a copy would not keep what it was. */
+export function hasSharedMemory(pid: number): boolean {
+  return SHARED_WRITABLE.test(readProc(`/proc/${pid}/maps`) ?? '');
+}
+
+/**
+ * Positions of a process's descriptors that have one, but for those in `shared` (descriptors of ours): what is written there is
+ * withheld, so the process cannot have moved them, and others go on writing there.
+ */
+export function readPositions(pid: number, getdents64: number, shared: readonly number[]): [number, number][] {
+  const positions: [number, number][] = [];
+  for (const fd of listDescriptors(pid, getdents64)) {
+    const info = descriptorInfo(pid, fd);
+    if (!info) continue;
+    const writes = (info.flags & O_ACCMODE) !== 0;
+    if (writes && shared.some((own) => sameOpenFile(pid, fd, process.pid, own))) continue;
+    positions.push([fd, info.position]);
+  }
+  return positions;
+}
+
+/**
+ * Copies a process that stands between user code and kernel. `registers` are those from which it shall go on, after a
+ * repeated call where `repeat`. Its registers are left changed: the caller sets them.
+ */
+export function takeCheckpoint(
+  injector: Injector,
+  tracee: Tracee,
+  id: number,
+  registers: SavedRegisters,
+  repeat: boolean,
+  shared: readonly number[],
+): Checkpoint | Refusal {
+  const { pid } = tracee;
+  if (tracee.instruction === 0) tracee.instruction = injector.findInstruction(pid);
+  if (tracee.instruction === 0) return 'foreign';
+  if (hasSharedMemory(pid)) return 'shared-memory';
+  const positions = readPositions(pid, injector.numbers.getdents64!, shared);
+  const mask = injector.blockSignals(pid);
+  const copy = injector.call(pid, tracee.instruction, 'clone', [CLONE_PTRACE | CLONE_UNTRACED, 0, 0, 0, 0]);
+  injector.unblockSignals(pid, mask);
+  if (copy < 0) return 'foreign';
+  return {
+    id,
+    tracee,
+    copy,
+    registers,
+    repeat,
+    mask,
+    positions,
+    actionsChanged: new Set(),
+    alternateStackChanged: false,
+    execed: false,
+    signals: [],
+    state: 'open',
+  };
+}

@@ -1,0 +1,585 @@
+/**
+ * The tracer: follows a program and all it starts, and carries out the engine's commands on them at their stops.
+ * Every ptrace call is made on its thread; it is told of commands by a signal to a process of its own, the bell.
+ */
+import { setAffinity } from '../../linux/affinity.ts';
+import { writeBytes } from '../../linux/descriptor.ts';
+import { currentCall, statusField } from '../../linux/proc.ts';
+import {
+  Call,
+  callNumber,
+  callResult,
+  childExitInfo,
+  eventMessage,
+  interrupt,
+  listen,
+  readCall,
+  readSignal,
+  resume,
+  SYSCALL_STOP,
+  seize,
+  sendSignal,
+  signalSender,
+  TraceEvent,
+  TraceOption,
+  waited,
+  waitFor,
+  writeSignal,
+} from '../../linux/ptrace.ts';
+import type { SavedRegisters } from '../../linux/registers.ts';
+import { spawnStopped } from '../../linux/spawn.ts';
+import type { CheckpointId, ExitStatus, LaunchOptions, Pid, ProcessEvent, Refusal, Reply } from './backend.ts';
+import { onEnd, onEntry, reconsider } from './calls.ts';
+import { takeCheckpoint } from './checkpoint.ts';
+import { onExitHeld, remember, settle, tellWaiter } from './children.ts';
+import { TracerCore } from './core.ts';
+import { TraceeEnded } from './injector.ts';
+import { BOUNCEABLE } from './syscalls.ts';
+import { createTracee, dependencies, Hold, isSpeculative, Stop, type Tracee } from './tracee.ts';
+import { Undo } from './undo.ts';
+
+const SIGKILL = 9;
+const SIGTRAP = 5;
+const SIGCHLD = 17;
+const SIGCONT = 18;
+const EINTR = -4;
+const RESTARTS = new Set([-512, -513, -514, -516]);
+const DEFAULT_MAX_CHECKPOINTS = 64;
+const OPTIONS =
+  TraceOption.SYSGOOD |
+  TraceOption.FORK |
+  TraceOption.VFORK |
+  TraceOption.CLONE |
+  TraceOption.EXEC |
+  TraceOption.EXITKILL;
+
+export class Tracer {
+  readonly core: TracerCore;
+  readonly #options: LaunchOptions;
+  readonly #emit: (event: ProcessEvent) => void;
+  /** First stops of processes that were seen before their creation was told. */
+  readonly #early = new Set<Pid>();
+  #undo: Undo | undefined;
+  readonly #undos: (readonly CheckpointId[])[] = [];
+  #root = 0;
+  #rootStatus: ExitStatus = { code: 0, signal: 0 };
+  #bell = 0;
+
+  constructor(options: LaunchOptions, emit: (event: ProcessEvent) => void, later: () => void) {
+    this.#options = options;
+    this.#emit = emit;
+    this.core = new TracerCore(options, emit, later);
+    this.core.onEntry = (tracee) => onEntry(this.core, tracee);
+  }
+
+  /** Makes the bell: a process that does nothing; any signal to it wakes the tracer. */
+  hangBell(): Pid {
+    if ((this.#options.cpu ?? -1) >= 0) setAffinity([this.#options.cpu!]);
+    const { injector } = this.core;
+    const pid = this.#spawn({ command: ['true'], env: {}, stdio: [0, 1, 2] });
+    const { registers } = injector;
+    registers.read(pid);
+    registers.prepareCall(injector.findInstruction(pid), injector.numbers.pause!, []);
+    registers.write(pid);
+    sendSignal(pid, SIGCONT);
+    resume(pid);
+    this.#bell = pid;
+    return pid;
+  }
+
+  /** @throws IsthmusError when the program cannot be started */
+  start(): void {
+    const { command, env = process.env, cwd, stdio = [0, 1, 2] } = this.#options;
+    const pid = this.#spawn({ command, env, cwd, stdio });
+    const tracee = createTracee(pid, undefined);
+    tracee.fresh = false;
+    this.core.tracees.set(pid, tracee);
+    this.#root = pid;
+    this.#emit({ type: 'started', pid });
+    sendSignal(pid, SIGCONT);
+    this.core.go(tracee);
+  }
+
+  #spawn(options: Parameters<typeof spawnStopped>[0]): Pid {
+    const pid = spawnStopped(options);
+    const got = seize(pid, OPTIONS);
+    if (got < 0) {
+      sendSignal(pid, SIGKILL);
+      throw new Error(`ptrace is not permitted here: errno ${-got}`);
+    }
+    waitFor(pid);
+    return pid;
+  }
+
+  /** Follows the processes until none is left. `onBell` carries out commands; it may be called at any stop. */
+  run(onBell: () => void): void {
+    for (;;) {
+      const pid = waitFor(-1);
+      if (pid < 0) break;
+      if (pid === this.#bell) {
+        if (waited.ended) break;
+        const rings = waited.event === TraceEvent.NONE;
+        resume(pid);
+        if (rings || waited.event === TraceEvent.STOP) onBell();
+      } else {
+        this.#guard(() => this.#news(pid));
+      }
+      if (this.core.tracees.size === 0 && this.#root !== 0) break;
+    }
+    this.kill();
+    while (waitFor(-1) > 0);
+    this.#emit({ type: 'ended', status: this.#rootStatus, counts: this.core.counts });
+  }
+
+  /** Ends everything at once. */
+  kill(): void {
+    for (const pid of this.core.tracees.keys()) sendSignal(pid, SIGKILL);
+    for (const pid of this.core.copies.keys()) sendSignal(pid, SIGKILL);
+    for (const pid of this.#early) sendSignal(pid, SIGKILL);
+    sendSignal(this.#bell, SIGKILL);
+  }
+
+  // A process may be killed from outside at any time, also while calls are being injected into it.
+  #guard(action: () => void): void {
+    try {
+      action();
+    } catch (error) {
+      if (!(error instanceof TraceeEnded)) throw error;
+      const { pid, code, signal } = error;
+      this.#ended(pid, { code, signal });
+    }
+  }
+
+  #news(pid: Pid): void {
+    const copy = this.core.copies.get(pid);
+    if (copy) {
+      if (waited.ended) {
+        this.core.copies.delete(pid);
+        this.core.becameReapable(copy.owner, pid);
+      } else copy.parked = true;
+      return;
+    }
+    if (waited.ended) {
+      this.#ended(pid, { code: waited.code, signal: waited.signal });
+      return;
+    }
+    const tracee = this.core.tracees.get(pid);
+    if (!tracee) {
+      this.#early.add(pid);
+      this.#killStrays();
+      return;
+    }
+    this.core.counts.stops++;
+    if (waited.signal === SYSCALL_STOP) this.#atCall(tracee);
+    else if (waited.event !== TraceEvent.NONE) this.#atEvent(tracee, waited.event, waited.signal);
+    else this.#atSignal(tracee, waited.signal);
+  }
+
+  #ended(pid: Pid, status: ExitStatus): void {
+    const { core } = this;
+    const tracee = core.tracees.get(pid);
+    if (!tracee) return;
+    const { parent, wish } = tracee;
+    if (wish) {
+      this.#refuse(tracee, wish.token, 'gone', wish.replied);
+    }
+    core.forget(tracee, status);
+    if (pid === this.#root) this.#rootStatus = status;
+    core.log(() => `ended ${pid} ${status.code} ${status.signal}`);
+    this.#emit({ type: 'exited', pid, status });
+    if (parent) {
+      if (tracee.doomed && !parent.ended) {
+        parent.toReap.add(pid);
+        parent.swallow.add(pid);
+      } else if (parent.toReap.has(pid)) remember(parent, pid, status);
+      core.becameReapable(parent, pid);
+      reconsider(core, parent);
+    }
+    this.#killStrays();
+    if (this.#undo?.ended(tracee)) this.#undoDone();
+  }
+
+  // Killed in the middle of a fork, a process leaves a child of which no event will tell; so do calls of ours.
+  #killStrays(): void {
+    for (const pid of this.#early) {
+      const parent = Number(statusField(pid, 'PPid') ?? 0);
+      if (parent === process.pid || this.core.tracees.has(parent)) continue;
+      sendSignal(pid, SIGKILL);
+      this.#early.delete(pid);
+    }
+  }
+
+  #atCall(tracee: Tracee): void {
+    const { core } = this;
+    const where = readCall(tracee.pid);
+    if (where === Call.ENTRY) {
+      tracee.stop = Stop.ENTRY;
+      const repeating = tracee.repeating;
+      tracee.repeating = false;
+      if (this.#detained(tracee)) return;
+      if (tracee.wish) {
+        this.#checkpointBeforeCall(tracee);
+        return;
+      }
+      const every = this.#options.everyCall ?? 0;
+      if (every > 0 && !repeating && ++tracee.calls % every === 0) {
+        tracee.hold = Hold.ASKED;
+        this.#emit({ type: 'atCall', pid: tracee.pid, count: tracee.calls, call: core.callName(callNumber()) });
+        return;
+      }
+      onEntry(core, tracee);
+      return;
+    }
+    tracee.stop = Stop.NEUTRAL;
+    if (this.#detained(tracee)) return;
+    const result = callResult();
+    if (tracee.wish) {
+      this.#grant(tracee);
+      return;
+    }
+    if (tracee.reapable.size > 0 && !RESTARTS.has(result) && result !== EINTR) {
+      const { registers } = core.injector;
+      registers.read(tracee.pid);
+      const saved = registers.save();
+      core.reap(tracee);
+      registers.load(saved);
+      registers.write(tracee.pid);
+      readCall(tracee.pid);
+      settle(tracee);
+    }
+    onEnd(core, tracee, result);
+  }
+
+  /** A rollback is under way: the process stays where it is. */
+  #detained(tracee: Tracee): boolean {
+    if (tracee.doomed) return true;
+    if (!tracee.undo) return false;
+    tracee.hold = Hold.UNDO;
+    if (this.#undo?.stopped()) this.#undoDone();
+    return true;
+  }
+
+  #atEvent(tracee: Tracee, event: number, signal: number): void {
+    const { core } = this;
+    const { pid } = tracee;
+    if (event === TraceEvent.STOP) {
+      if (tracee.fresh) {
+        tracee.fresh = false;
+        tracee.stop = Stop.NEUTRAL;
+        if (!this.#detained(tracee)) core.go(tracee);
+        return;
+      }
+      if (signal !== SIGTRAP) {
+        tracee.stop = Stop.GROUP;
+        if (!this.#detained(tracee)) {
+          tracee.stop = Stop.GROUP;
+          listen(pid);
+        }
+        return;
+      }
+      tracee.stop = Stop.NEUTRAL;
+      if (this.#detained(tracee)) return;
+      if (tracee.wish) this.#grant(tracee);
+      else this.#afterInterrupt(tracee);
+      return;
+    }
+    tracee.stop = Stop.INSIDE;
+    if (event === TraceEvent.FORK || event === TraceEvent.VFORK || event === TraceEvent.CLONE) {
+      this.#forked(tracee, event, eventMessage(pid));
+    } else if (event === TraceEvent.EXEC) {
+      tracee.vfork = false;
+      tracee.threads = false;
+      tracee.instruction = 0;
+      tracee.unfit = undefined;
+      for (const checkpoint of tracee.checkpoints) checkpoint.execed = true;
+      this.#emit({ type: 'execed', pid });
+    }
+    if (!this.#detained(tracee)) core.go(tracee);
+  }
+
+  // An interrupt of ours must not be seen: a call that gave EINTR because of it is made again. A call that the kernel
+  // would restart is left to it, unless registers have been changed in between.
+  #afterInterrupt(tracee: Tracee): void {
+    const { core } = this;
+    const { registers } = core.injector;
+    registers.read(tracee.pid);
+    const saved = registers.save();
+    const { call, result } = registers;
+    const reaped = core.reap(tracee);
+    settle(tracee);
+    if (call >= 0 && ((result === EINTR && !core.hasSignal(tracee)) || (reaped && RESTARTS.has(result)))) {
+      core.repeat(tracee, saved);
+      return;
+    }
+    if (reaped) {
+      registers.load(saved);
+      registers.write(tracee.pid);
+    }
+    core.go(tracee);
+  }
+
+  #forked(tracee: Tracee, event: number, pid: Pid): void {
+    const { core } = this;
+    const thread = event === TraceEvent.CLONE && Number(statusField(pid, 'Tgid') ?? pid) !== pid;
+    const child = createTracee(pid, thread ? tracee.parent : tracee);
+    core.tracees.set(pid, child);
+    child.vfork = event === TraceEvent.VFORK;
+    child.unfit = tracee.unfit;
+    if (thread) {
+      tracee.threads = true;
+      child.threads = true;
+      child.parent?.children.delete(child);
+      child.parent = undefined;
+    }
+    for (const checkpoint of dependencies(tracee)) child.born.add(checkpoint);
+    this.#emit({
+      type: 'forked',
+      parent: tracee.pid,
+      child: pid,
+      thread,
+      dependsOn: [...child.born].map((checkpoint) => checkpoint.id),
+    });
+    if (this.#undo?.concerns(tracee)) {
+      this.#early.delete(pid);
+      child.fresh = false;
+      this.#undo.doom(child);
+    } else if (this.#early.delete(pid)) {
+      child.fresh = false;
+      core.go(child);
+    }
+  }
+
+  #atSignal(tracee: Tracee, signal: number): void {
+    const { core } = this;
+    const { pid } = tracee;
+    tracee.stop = Stop.SIGNAL;
+    tracee.stopSignal = signal;
+    if (this.#detained(tracee)) return;
+    if (signal === SIGCHLD) {
+      readSignal(pid);
+      const sender = signalSender();
+      const fake = tracee.fakeChild;
+      if (fake && sender === process.pid) {
+        tracee.fakeChild = undefined;
+        const { code, signal: by } = fake.exitStatus ?? { code: 0, signal: 0 };
+        writeSignal(pid, childExitInfo(fake.pid, process.getuid?.() ?? 0, code, by));
+      } else if (tracee.swallow.delete(sender)) {
+        core.go(tracee);
+        return;
+      }
+      core.go(tracee, signal);
+      return;
+    }
+    this.#emit({ type: 'signalled', pid, signal });
+    if (isSpeculative(tracee)) {
+      if (tracee.checkpoints.length > 0 && core.isFatal(tracee, signal)) {
+        tracee.hold = Hold.DEATH;
+        tracee.exitStatus = { code: 0, signal };
+        onExitHeld(core, tracee);
+        return;
+      }
+      for (const checkpoint of tracee.checkpoints) checkpoint.signals.push(signal);
+    }
+    core.go(tracee, signal);
+  }
+
+  // ---- commands
+
+  checkpoint(pid: Pid, token: number, reply: Reply | undefined): void {
+    const { core } = this;
+    const tracee = core.tracees.get(pid);
+    const reason = this.#unfit(tracee, reply !== undefined);
+    if (!tracee || reason) {
+      core.counts.refused++;
+      this.#emit({ type: 'refused', pid, token, reason: reason ?? 'gone', replied: false });
+      if (tracee?.hold === Hold.ASKED) this.pass(pid);
+      return;
+    }
+    const wish = { token, reply, replied: false, proceeds: false, fresh: true };
+    if (tracee.hold === Hold.ASKED) {
+      tracee.hold = Hold.NONE;
+      tracee.wish = wish;
+      this.#guard(() => this.#checkpointBeforeCall(tracee));
+      return;
+    }
+    if (interrupt(pid) < 0) {
+      this.#refuse(tracee, token, 'gone', false);
+      return;
+    }
+    tracee.wish = wish;
+    if (reply) wish.replied = writeBytes(reply.fd, reply.bytes) === reply.bytes.length;
+  }
+
+  #unfit(tracee: Tracee | undefined, bounced: boolean): Refusal | undefined {
+    if (!tracee || tracee.doomed) return 'gone';
+    if (tracee.threads) return 'threads';
+    if (tracee.vfork) return 'vfork';
+    if (tracee.unfit) return tracee.unfit;
+    if (tracee.wish || tracee.undo || tracee.fresh) return 'busy';
+    if (this.core.copies.size >= (this.#options.maxCheckpoints ?? DEFAULT_MAX_CHECKPOINTS)) return 'limit';
+    if (tracee.hold !== Hold.NONE && tracee.hold !== Hold.ASKED) return 'busy';
+    if (bounced) {
+      const call = currentCall(tracee.pid);
+      if (!call) return 'gone';
+      if (call.number === -1) return 'page-fault';
+      const name = this.core.callName(call.number);
+      if (call.number < 0 || !BOUNCEABLE.has(name)) return 'call';
+      // Its new program could not be taken back.
+      if (name === 'execve' || name === 'execveat') return 'call';
+    }
+    return undefined;
+  }
+
+  #refuse(tracee: Tracee, token: number, reason: Refusal, replied: boolean): void {
+    tracee.wish = undefined;
+    this.core.counts.refused++;
+    if (reason === 'missed') this.core.counts.missed++;
+    this.core.log(() => `refused ${tracee.pid}: ${reason}`);
+    this.#emit({ type: 'refused', pid: tracee.pid, token, reason, replied });
+  }
+
+  proceed(pid: Pid, token: number, fresh: boolean): void {
+    const { core } = this;
+    const tracee = core.tracees.get(pid);
+    if (!tracee || tracee.doomed || tracee.undo || tracee.wish) {
+      this.#emit({ type: 'refused', pid, token, reason: tracee ? 'busy' : 'gone', replied: false });
+      return;
+    }
+    tracee.wish = {
+      token,
+      reply: undefined,
+      replied: false,
+      proceeds: true,
+      fresh: fresh || tracee.checkpoints.length === 0,
+    };
+    tracee.asked.clear();
+    if (tracee.hold === Hold.NEEDS || tracee.hold === Hold.TRUTH) {
+      tracee.hold = Hold.NONE;
+      this.#guard(() => this.#checkpointBeforeCall(tracee));
+    } else if (tracee.stop === Stop.NONE) interrupt(pid);
+  }
+
+  /** At the entry of a call. */
+  #checkpointBeforeCall(tracee: Tracee): void {
+    const saved = this.core.injector.cancel(tracee.pid);
+    tracee.stop = Stop.NEUTRAL;
+    this.#grantAt(tracee, saved, true);
+  }
+
+  /** At the end of a call, or at an interrupt. */
+  #grant(tracee: Tracee): void {
+    const { registers } = this.core.injector;
+    const wish = tracee.wish!;
+    registers.read(tracee.pid);
+    const saved = registers.save();
+    const { call, result } = registers;
+    if (wish.replied) {
+      if (call >= 0 && result === EINTR) this.#grantAt(tracee, saved, true);
+      else {
+        this.#refuse(tracee, wish.token, 'missed', true);
+        this.core.go(tracee);
+      }
+    } else if (wish.reply) {
+      // The request was gone before our answer.
+      this.#refuse(tracee, wish.token, 'missed', true);
+      this.core.go(tracee);
+    } else this.#grantAt(tracee, saved, call >= 0 && RESTARTS.has(result));
+  }
+
+  #grantAt(tracee: Tracee, saved: SavedRegisters, repeat: boolean): void {
+    const { core } = this;
+    const wish = tracee.wish!;
+    const { registers } = core.injector;
+    registers.load(saved);
+    if (registers.narrow) tracee.unfit = 'foreign';
+    core.reap(tracee);
+    if (wish.fresh) {
+      const from = performance.now();
+      const made =
+        tracee.unfit ??
+        takeCheckpoint(core.injector, tracee, core.nextCheckpoint, saved, repeat, this.#options.stdio ?? [0, 1, 2]);
+      if (typeof made === 'string') {
+        if (made === 'shared-memory' || made === 'foreign') tracee.unfit = made;
+        this.#refuse(tracee, wish.token, made, wish.replied);
+        this.#restart(tracee, saved, repeat);
+        return;
+      }
+      core.nextCheckpoint++;
+      tracee.checkpoints.push(made);
+      core.checkpoints.set(made.id, made);
+      core.copies.set(made.copy, { owner: tracee, parked: false, dying: false });
+      core.counts.checkpoints++;
+      core.counts.checkpointUs += (performance.now() - from) * 1000;
+      core.log(() => `checkpoint ${made.id} of ${tracee.pid}, copy ${made.copy}`);
+      this.#emit({ type: 'checkpointed', pid: tracee.pid, checkpoint: made.id, token: wish.token });
+    }
+    tracee.wish = undefined;
+    if (wish.proceeds && tellWaiter(core, tracee, saved)) return;
+    this.#restart(tracee, saved, repeat);
+  }
+
+  #restart(tracee: Tracee, saved: SavedRegisters, repeat: boolean): void {
+    const { core } = this;
+    if (repeat) core.repeat(tracee, saved);
+    else {
+      core.injector.registers.load(saved);
+      core.injector.registers.write(tracee.pid);
+      core.go(tracee);
+    }
+  }
+
+  commit(id: CheckpointId): void {
+    const { core } = this;
+    const checkpoint = core.checkpoints.get(id);
+    if (checkpoint?.state !== 'open') return;
+    const from = performance.now();
+    const { tracee } = checkpoint;
+    if (tracee.checkpoints[0] !== checkpoint) throw new Error(`checkpoint ${id} is not the oldest of ${tracee.pid}`);
+    checkpoint.state = 'committed';
+    tracee.checkpoints.shift();
+    core.checkpoints.delete(id);
+    core.output.committed(checkpoint);
+    for (const [name, since] of core.pipes) if (since.delete(checkpoint) && since.size === 0) core.pipes.delete(name);
+    if (core.output.flush()) core.later();
+    core.killCopy(checkpoint);
+    if (tracee.checkpoints.length === 0) tracee.ghosts.clear();
+    core.counts.commits++;
+    this.#emit({ type: 'committed', checkpoint: id });
+    for (const other of core.tracees.values()) {
+      if (other.born.delete(checkpoint) || other === tracee) {
+        if (!isSpeculative(other)) this.#emit({ type: 'released', pid: other.pid });
+        this.#guard(() => reconsider(core, other));
+      }
+    }
+    core.counts.commitUs += (performance.now() - from) * 1000;
+  }
+
+  rollback(ids: readonly CheckpointId[]): void {
+    if (this.#undo) {
+      this.#undos.push(ids);
+      return;
+    }
+    this.#undo = new Undo(this.core, ids);
+    this.#guard(() => {
+      if (this.#undo?.begin()) this.#undoDone();
+    });
+  }
+
+  #undoDone(): void {
+    this.#undo = undefined;
+    for (const tracee of [...this.core.tracees.values()]) reconsider(this.core, tracee);
+    const next = this.#undos.shift();
+    if (next) this.rollback(next);
+  }
+
+  pass(pid: Pid): void {
+    const tracee = this.core.tracees.get(pid);
+    if (tracee?.hold !== Hold.ASKED) return;
+    tracee.hold = Hold.NONE;
+    this.#guard(() => this.core.again(tracee));
+  }
+
+  signal(signal: number): void {
+    if (this.#root !== 0 && this.core.tracees.has(this.#root)) sendSignal(this.#root, signal);
+  }
+}
