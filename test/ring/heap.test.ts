@@ -236,3 +236,24 @@ describe('heap in checked mode', () => {
     assert.throws(() => heap.alloc(1), { code: 'ERR_BUFFER_FREED', message: /written at byte 3/ });
   });
 });
+
+describe('a heap with headroom', () => {
+  it('leaves so many bytes in front of what it gives', () => {
+    const sizeClasses = [
+      { bytes: 256, count: 2 },
+      { bytes: 1024, count: 2 },
+    ];
+    const heap = new Heap(localRegion(heapBytes(sizeClasses)), { sizeClasses, headroom: 128, checked: true });
+    assert.equal(heap.largest, 896);
+    const small = heap.alloc(128);
+    assert.equal(small.offset - small.base, 128);
+    assert.equal(small.capacity, 256);
+    assert.equal(heap.alloc(129).capacity, 1024);
+    small.fill('x'.repeat(128));
+    assert.equal(small.offset - small.base, 128);
+    assert.throws(() => small.fill('x'.repeat(129)), RangeError);
+    assert.throws(() => heap.alloc(897), RangeError);
+    assert.throws(() => new Heap(localRegion(heapBytes(sizeClasses)), { sizeClasses, headroom: 1024 }), RangeError);
+    assert.throws(() => new Heap(localRegion(heapBytes(sizeClasses)), { sizeClasses, headroom: 2 }), RangeError);
+  });
+});
