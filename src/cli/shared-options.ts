@@ -8,7 +8,7 @@ export const DATAPATH_OPTION = {
   type: 'string',
   value: 'NAME',
   default: 'auto',
-  help: 'What carries the bytes: auto, uring, kernel (epoll). auto takes the best this machine allows.',
+  help: 'What carries the bytes: auto, uring, kernel (epoll), memory:NAME (processes of this host), xdp:IF and tap:NAME (our own TCP/IP; root). auto takes the better of uring and kernel.',
 } as const satisfies StringOption;
 
 export const CORES_OPTION = {

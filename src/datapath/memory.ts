@@ -320,12 +320,12 @@ export class MemoryDatapath implements Datapath, Hub {
   }
 
   submit(waitUs: number): void {
-    const progress = this.#flush();
+    const progress = this.flush();
     if (waitUs !== 0 && progress === 0 && this.#touched.length === 0) this.#sleep(waitUs);
   }
 
   /** Everything that was sent becomes visible. @returns how many streams that waited for room had their way */
-  #flush(): number {
+  flush(): number {
     const links = this.#links;
     let progress = 0;
     for (let i = 0; i < links.length; i++) {
@@ -349,7 +349,7 @@ export class MemoryDatapath implements Datapath, Hub {
     this.#rendezvous.events(ms);
     this.#disarm();
     // A name that was found has messages sent, and the host may go to sleep elsewhere now.
-    this.#flush();
+    this.flush();
   }
 
   /** Whether something came within the time. The clock is read after so many looks, since it takes as long as many of them. */
@@ -374,7 +374,7 @@ export class MemoryDatapath implements Datapath, Hub {
   }
 
   arm(): boolean {
-    let busy = this.#flush() > 0 || this.#touched.length > 0;
+    let busy = this.flush() > 0 || this.#touched.length > 0;
     for (const link of this.#links) {
       link.sleep();
       link.tellRoom();

@@ -5,8 +5,11 @@ import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import {
   DATAGRAM_SLOT,
+  KIND_SHIFT,
   Kind,
   LINK_BYTES,
+  RING_SLOTS,
+  SLOT_MASK,
   SLOTS,
   SLOTS_EACH,
   WINDOW,
@@ -14,6 +17,7 @@ import {
 } from '../../src/datapath/memory/layout.ts';
 import { portName, reach } from '../../src/datapath/memory/names.ts';
 import { type MemoryDatapath, openMemory } from '../../src/datapath/memory.ts';
+import { SocketOption } from '../../src/kernel/datapath.ts';
 import { EVENT_LOOP, Host } from '../../src/kernel/host.ts';
 import { Kernel } from '../../src/kernel/kernel.ts';
 import type { Coroutine } from '../../src/kernel/scheduler.ts';
@@ -311,6 +315,65 @@ function perform(victim: Victim, peer: HandMadePeer, act: Act): void {
     victim.turns(2);
   }
 }
+
+it('gives a peer up that does not read what was pushed before the close', async () => {
+  const network = freshName();
+  await withKernel(network, function* (k) {
+    const listener = k.listen({ host: '127.0.0.1' });
+    const accepting = listener.accept();
+    const conn = yield* k.connect(listener.address);
+    const peer = yield* accepting;
+    k.setsockopt(conn.qd, SocketOption.LINGER, 1);
+    for (let i = 0; i < 4; i++) conn.push(k.alloc(65_536)).abandon();
+    conn.close();
+    assert.equal(k.draining, 1);
+    const start = performance.now();
+    while (k.draining > 0) yield* k.sleep(10);
+    assert.ok(performance.now() - start > 900, 'not before its time');
+    // What stood in the window is read, then the reset.
+    assert.equal((yield* readAll(peer, WINDOW)).length, WINDOW);
+    assert.equal(yield* failureOf(peer.pop()), 'ECONNRESET');
+    listener.close();
+  });
+});
+
+it('keeps what is due, and its order, while the ring to the peer is full', () => {
+  const victim = new Victim();
+  const listener = victim.k.listen({ host: '127.0.0.1' });
+  const greet = listener.serve(function* (conn) {
+    yield* conn.write('hello');
+  });
+  victim.k.spawn(greet);
+  const peer = HandMadePeer.connect(victim.network, ip(listener.address).port, victim.k);
+  // Each refusal is a message, and the peer takes none of them.
+  const refusals = RING_SLOTS + 100;
+  for (let i = 0; i < refusals; i++) {
+    peer.say(Kind.OPEN, 7, 1);
+    if (i % 64 === 63) victim.turns(2);
+  }
+  const name = portName('s4', ip(listener.address).port);
+  peer.name(windowOffset(peer.link.end, 0), name);
+  peer.say(Kind.OPEN, 0, name.length, 1);
+  victim.turns(10);
+  assert.equal(victim.datapath.brokenLinks, 0);
+  const heard: string[] = [];
+  for (let rounds = 0; rounds < 10; rounds++) {
+    const count = peer.link.arrivals();
+    for (let i = 0; i < count; i++) {
+      const word0 = peer.link.i32[peer.link.messageAt(i)]!;
+      heard.push(`${word0 >>> KIND_SHIFT} ${word0 & SLOT_MASK}`);
+    }
+    peer.link.release(count);
+    victim.turns(10);
+  }
+  assert.equal(heard.filter((each) => each === `${Kind.ANSWER} 7`).length, refusals);
+  const about0 = heard.filter((each) => each.endsWith(' 0'));
+  const expected = [Kind.ANSWER, Kind.DATA, Kind.FIN, Kind.GONE].map((kind) => `${kind} 0`);
+  assert.deepEqual(about0, expected);
+  peer.close();
+  victim.turns(4);
+  victim.close();
+});
 
 it('sends what a name found during a nap has brought about, before it sleeps elsewhere', () => {
   const victim = new Victim();

@@ -16,6 +16,8 @@ import { Family, SocketOption, SocketType } from '../../src/kernel/datapath.ts';
 import { EVENT_LOOP, Host, OWN_CORE } from '../../src/kernel/host.ts';
 import { Kernel } from '../../src/kernel/kernel.ts';
 import type { Coroutine } from '../../src/kernel/scheduler.ts';
+import { Chance } from '../../src/net/middleware/chance.ts';
+import type { HeapBuffer } from '../../src/ring/heap.ts';
 import { echo, failureOf, ip, pattern, readAll, until } from './conformance/world.ts';
 import { type WireOptions, wire } from './wire-link.ts';
 
@@ -191,6 +193,118 @@ describe('two kernels on a wire', { timeout: 60_000 }, () => {
         assert.equal(yield* conn.pop(), null);
       })(),
     );
+  });
+
+  it('sends what was pushed as it was, also where it had to wait', async () => {
+    await using pair = new Pair({ sendLimit: 2048 });
+    const { a, b } = pair;
+    const listener = b.k.listen({ host: '10.0.0.2' });
+    const got = run(
+      b,
+      (function* () {
+        const peer = yield* listener.accept();
+        const all = yield* readAll(peer);
+        peer.close();
+        return all.toString();
+      })(),
+    );
+    await run(
+      a,
+      (function* () {
+        const conn = yield* a.k.connect(ip(listener.address));
+        const buffer = a.k.alloc(1000).fill('0123456789'.repeat(100));
+        const tokens: number[] = [];
+        for (let i = 0; i < 10; i++) {
+          tokens.push(a.k.push(conn.qd, i % 2 === 0 ? buffer.retain() : [a.k.alloc(1).fill('|'), buffer.retain()]));
+          // The view moves on.
+          buffer.offset += 1;
+          buffer.length -= 1;
+        }
+        assert.equal(buffer.length, 990);
+        for (const { error } of yield* a.k.waitAll(tokens)) assert.equal(error, null);
+        assert.equal(buffer.length, 990);
+        buffer.release();
+        conn.end();
+        assert.equal(yield* conn.pop(), null);
+      })(),
+    );
+    const whole = '0123456789'.repeat(100);
+    const expected = Array.from({ length: 10 }, (_, i) => (i % 2 === 0 ? '' : '|') + whole.slice(i)).join('');
+    assert.equal(await got, expected);
+  });
+
+  it('sends pushes whole and in order, whatever their sizes and whichever are withdrawn', async () => {
+    for (let seed = 1; seed <= 12; seed++) {
+      const chance = new Chance(seed);
+      const limit = 1 << (11 + chance.below(6));
+      await using pair = new Pair(
+        { sendLimit: limit, tcp: { maxSendBuffers: 8 + chance.below(60) } },
+        { checked: false },
+      );
+      const { a, b } = pair;
+      const listener = b.k.listen({ host: '10.0.0.2' });
+      const got = run(
+        b,
+        (function* () {
+          const peer = yield* listener.accept();
+          const all = yield* readAll(peer);
+          peer.close();
+          return all;
+        })(),
+      );
+      const sent = new Map<number, Buffer>();
+      const withdrawn = new Set<number>();
+      await run(
+        a,
+        (function* () {
+          const conn = yield* a.k.connect(ip(listener.address));
+          const waiting: [id: number, token: number][] = [];
+          for (let id = 0; id < 80; id++) {
+            const message = pattern(id + seed, 8 + chance.below(chance.below(4) === 0 ? 9000 : 300));
+            message.writeUInt32LE(message.length, 0);
+            message.writeUInt32LE(id, 4);
+            const pieces: HeapBuffer[] = [];
+            for (let at = 0; at < message.length; ) {
+              const length = Math.min(message.length - at, 1 + chance.below(message.length));
+              pieces.push(a.k.alloc(length).fill(message.subarray(at, at + length)));
+              at += length;
+            }
+            const few = pieces.length <= 6 ? pieces : null;
+            if (few === null) for (const piece of pieces) piece.release();
+            sent.set(id, message);
+            const sga = few ?? a.k.alloc(message.length).fill(message);
+            waiting.push([id, a.k.push(conn.qd, sga)]);
+            if (chance.below(3) === 0) {
+              const [which, token] = waiting.splice(chance.below(waiting.length), 1)[0]!;
+              a.k.cancel(token);
+              const { error } = yield* a.k.wait(token);
+              if (error !== null) withdrawn.add(which);
+            }
+            if (chance.below(20) === 0) yield* a.k.sleep(1);
+          }
+          if (seed % 2 === 0)
+            for (const [, token] of waiting.splice(0)) assert.equal((yield* a.k.wait(token)).error, null);
+          conn.end();
+          assert.equal(yield* conn.pop(), null);
+          // What waited is done or was not: it has been sent all the same.
+          for (const [, token] of waiting) assert.equal((yield* a.k.wait(token)).error, null);
+        })(),
+      );
+      const all = await got;
+      let last = -1;
+      for (let at = 0; at < all.length; ) {
+        const id = all.readUInt32LE(at + 4);
+        const message = sent.get(id);
+        assert.ok(message !== undefined && id > last, `seed ${seed}: message ${id} after ${last}`);
+        assert.ok(all.subarray(at, at + message.length).equals(message), `seed ${seed}: message ${id} is whole`);
+        for (let missing = last + 1; missing < id; missing++)
+          assert.ok(withdrawn.has(missing), `seed ${seed}: ${missing}`);
+        last = id;
+        at += message.length;
+      }
+      for (let missing = last + 1; missing < 80; missing++)
+        assert.ok(withdrawn.has(missing), `seed ${seed}: ${missing}`);
+    }
   });
 
   it('takes many small buffers in one push, and more than TCP holds wait', async () => {

@@ -59,6 +59,8 @@ export interface Hub {
   seek(name: string, seeker: Seeker): void;
   /** The next port for a connection that begins here. */
   ephemeral(): number;
+  /** What was sent outside of a turn becomes visible. */
+  flush(): number;
   /** A stream has let go of the link's memory. */
   detached(link: Link): void;
 }

@@ -2,9 +2,9 @@
  * One end of a stream in shared memory: connect, accept, bytes in order through a window, half-close, reset.
  * It touches its link's memory, its own two windows there and nothing else of it, and the heap of its datapath.
  *
- * A window is a run of bytes that only its sender writes. DATA says how many more stand there, and how many
- * of the other direction's have been copied out; CREDIT says the latter alone. Bytes wait in the window until a pop wants them: an idle connection holds no buffer, and a
- * peer that does not read stops its sender.
+ * A window is a run of bytes that only its sender writes. DATA says how many more stand there, and how many of the other
+ * direction's have been copied out; CREDIT says the latter alone. Bytes wait in the window until a pop wants them: an idle
+ * connection holds no buffer, and a peer that does not read stops its sender.
  */
 
 import { ERRNO, systemError } from '../../errors.ts';
@@ -15,17 +15,17 @@ import { releaseEach } from '../simulated/buffers.ts';
 import { Waiting } from '../simulated/events.ts';
 import { Outbox } from '../simulated/outbox.ts';
 import { Backlog } from './backlog.ts';
-import { copyIntoWindow, copyOutOfWindow } from './copy.ts';
 import type { Hub, Options, Seeker } from './hub.ts';
-import { CREDIT_STEP, type End, Kind, WINDOW, windowOffset, windowStart } from './layout.ts';
+import { type End, Kind, windowOffset } from './layout.ts';
 import type { Link } from './link.ts';
 import { StreamName } from './stream-name.ts';
+import { InWindow, OutWindow } from './windows.ts';
 
 const Phase = { NEW: 0, LISTENING: 1, CONNECTING: 2, OPEN: 3 } as const;
 type Phase = (typeof Phase)[keyof typeof Phase];
 
-/** Most bytes that one pop gives. */
-const LARGEST_POP = 1 << 16;
+/** How long a closed stream goes on sending to a peer that does not read, where LINGER says nothing else. */
+const LINGER_MS = 30_000;
 
 export class StreamEnd implements Seeker {
   readonly family: Family;
@@ -50,12 +50,7 @@ export class StreamEnd implements Seeker {
   #answerDue = false;
 
   // Receiving.
-  #inBase = 0;
-  /** Where in the window the next byte is; how many stand there; how many were copied out so far, and of them told, mod 2^32. */
-  #inAt = 0;
-  #available = 0;
-  #read = 0;
-  #told = 0;
+  readonly #in = new InWindow();
   readonly #pops = new Waiting<HeapBuffer | null>();
   /** Nothing more will come. */
   #ended = false;
@@ -64,11 +59,7 @@ export class StreamEnd implements Seeker {
   #peerGone = false;
 
   // Sending.
-  #outBase = 0;
-  /** Where in the window the next byte goes; bytes sent that the peer has not copied out; what it said it has, mod 2^32. */
-  #outAt = 0;
-  #unacked = 0;
-  #acked = 0;
+  readonly #window = new OutWindow();
   readonly #out: Outbox;
   /** No pushes any more. */
   #finished = false;
@@ -76,6 +67,8 @@ export class StreamEnd implements Seeker {
   #resetting = false;
   #goneSent = false;
   #draining = false;
+  /** Until a peer that does not read is given up. */
+  #patience: ReturnType<typeof setTimeout> | null = null;
 
   constructor(hub: Hub, family: Family) {
     this.#hub = hub;
@@ -147,8 +140,7 @@ export class StreamEnd implements Seeker {
       return;
     }
     this.#attach(link, slot);
-    // The name goes where the first bytes would.
-    for (let i = 0; i < name.length; i++) link.memory.u8[this.#outBase + i] = name.charCodeAt(i);
+    this.#window.putName(link, name);
     if (!link.send(Kind.OPEN, slot, name.length, this.name.port, 0)) {
       // The ring is full of what goes before; that is 4096 messages, so to be refused is fair.
       this.#link = null;
@@ -160,8 +152,8 @@ export class StreamEnd implements Seeker {
   #attach(link: Link, slot: number): void {
     this.#link = link;
     this.#slot = slot;
-    this.#outBase = windowOffset(link.end, slot);
-    this.#inBase = windowOffset((1 - link.end) as End, slot);
+    this.#window.attach(link, slot);
+    this.#in.attach(link, slot);
     link.hold(slot, this);
   }
 
@@ -216,37 +208,27 @@ export class StreamEnd implements Seeker {
     out.admit(op);
   }
 
-  /** The straight way: a buffer that fits into the window. */
+  /** The straight way: a buffer that fits into the window, with nothing before it. */
   #sendWhole(buffer: HeapBuffer): boolean {
     const { length } = buffer;
-    if (length === 0 || length > WINDOW - this.#unacked || !this.#write(buffer, buffer.offset, length)) return false;
+    const window = this.#window;
+    if (length === 0 || length > window.room || this.#answerDue) return false;
+    if (!window.write(this.#link!, this.#in, buffer, buffer.offset, length)) return false;
     buffer.release();
-    return true;
-  }
-
-  /** Copies bytes into the window, where there must be room, and tells of them; false where the ring is full. */
-  #write(buffer: HeapBuffer, offset: number, bytes: number): boolean {
-    const link = this.#link!;
-    // A window that is empty at both ends begins anew: requests and replies stay in the same few cache lines.
-    const anew = this.#unacked === 0;
-    const at = anew ? windowStart(this.#slot) : this.#outAt;
-    // Nobody sees these bytes before the message that tells of them is published.
-    copyIntoWindow(buffer.heap.region, offset, link.memory, this.#outBase, WINDOW, at, bytes);
-    if (!link.send(Kind.DATA, this.#slot, bytes, this.#read, anew ? 1 : 0)) return false;
-    this.#told = this.#read;
-    this.#outAt = (at + bytes) & (WINDOW - 1);
-    this.#unacked += bytes;
     return true;
   }
 
   /** Sends as much of the backlog as the window and the ring have room for, and what comes after it. */
   #transmit(): void {
     const out = this.#out;
-    while (!out.empty) {
+    const window = this.#window;
+    // The first that the peer hears of a connection is that it was accepted.
+    if (this.#answerDue) this.#finishUp();
+    while (!out.empty && !this.#answerDue) {
       const { buffer, offset, left } = out.first;
-      const bytes = Math.min(left, WINDOW - this.#unacked);
+      const bytes = Math.min(left, window.room);
       if (bytes === 0) break;
-      if (!this.#write(buffer, offset, bytes)) {
+      if (!window.write(this.#link!, this.#in, buffer, offset, bytes)) {
         this.#link!.block(this);
         break;
       }
@@ -269,12 +251,12 @@ export class StreamEnd implements Seeker {
       }
       this.#answerDue = false;
     }
-    if (((this.#read - this.#told) | 0) >= CREDIT_STEP && !this.#closed && !this.#peerGone) {
-      if (!link.send(Kind.CREDIT, slot, 0, this.#read, 0)) {
+    if (this.#in.creditDue && !this.#closed && !this.#peerGone) {
+      if (!link.send(Kind.CREDIT, slot, 0, this.#in.read, 0)) {
         link.block(this);
         return;
       }
-      this.#told = this.#read;
+      this.#in.told = this.#in.read;
     }
     if (!this.#out.empty) return;
     if (this.#resetting || (this.#finished && !this.#finSent)) {
@@ -309,8 +291,11 @@ export class StreamEnd implements Seeker {
   }
 
   #drained(): void {
-    if (this.#draining) this.#hub.draining--;
+    if (!this.#draining) return;
     this.#draining = false;
+    this.#hub.draining--;
+    if (this.#patience !== null) clearTimeout(this.#patience);
+    this.#patience = null;
   }
 
   // ---- Receiving -----------------------------------------------------------------------------------------------
@@ -321,41 +306,27 @@ export class StreamEnd implements Seeker {
       return;
     }
     this.#pops.push(op);
-    if (this.#available > 0 || this.#ended) this.serve();
+    if (this.#in.available > 0 || this.#ended) this.serve();
   }
 
   /** Gives what stands in the window to the pops that wait. */
   serve(): void {
     const pops = this.#pops;
+    const window = this.#in;
     while (pops.head !== null) {
-      if (this.#available > 0) {
-        const buffer = this.#take();
+      if (window.available > 0) {
+        const buffer = window.take(this.#link!, this.#hub.heap);
         if (buffer === null) {
           this.#hub.starve(this);
           return;
         }
+        // Otherwise told with the next bytes that go back.
+        if (window.creditDue) this.#finishUp();
         pops.shift().complete(buffer);
       } else if (!this.#ended) return;
       else if (this.#error !== 0) pops.shift().failErrno(this.#error, 'pop');
       else pops.shift().complete(null);
     }
-  }
-
-  #take(): HeapBuffer | null {
-    const { heap } = this.#hub;
-    const wanted = Math.min(this.#available, LARGEST_POP, heap.largest);
-    const buffer = heap.tryAlloc(wanted) ?? heap.tryAlloc(1);
-    if (buffer === null) return null;
-    const bytes = Math.min(wanted, buffer.capacity);
-    buffer.length = bytes;
-    const { memory } = this.#link!;
-    copyOutOfWindow(memory, this.#inBase, WINDOW, this.#inAt, heap.region, buffer.offset, bytes);
-    this.#inAt = (this.#inAt + bytes) & (WINDOW - 1);
-    this.#available -= bytes;
-    this.#read = (this.#read + bytes) | 0;
-    // Told with the next bytes that go back; by itself only when it is much.
-    if (((this.#read - this.#told) | 0) >= CREDIT_STEP) this.#finishUp();
-    return buffer;
   }
 
   // ---- Messages of the peer; false: it contradicts what came before -------------------------------------------
@@ -364,14 +335,7 @@ export class StreamEnd implements Seeker {
     if (this.#phase !== Phase.OPEN || this.#ended) return this.#closed && !this.#peerGone;
     if (!this.#hear(read)) return false;
     if (this.#closed) return true;
-    // What it may have under way is the window; it knows of no more room than we have told.
-    const room = WINDOW - this.#available - ((this.#read - this.#told) | 0);
-    if (bytes <= 0 || bytes > room) return false;
-    if (anew !== 0) {
-      if (this.#available > 0) return false;
-      this.#inAt = windowStart(this.#slot);
-    }
-    this.#available += bytes;
+    if (!this.#in.grow(bytes, anew)) return false;
     if (this.#pops.head !== null && !this.touched) this.#hub.touch(this);
     return true;
   }
@@ -380,15 +344,10 @@ export class StreamEnd implements Seeker {
     return !this.#peerGone && this.#hear(read);
   }
 
-  /** The peer says how many bytes it has copied out so far: no fewer than before, and no more than we have sent. */
   #hear(read: number): boolean {
-    const bytes = (read - this.#acked) | 0;
-    if (bytes === 0) return true;
-    if (bytes < 0 || bytes > this.#unacked) return false;
-    this.#acked = read;
-    this.#unacked -= bytes;
-    if (!this.#out.empty) this.#transmit();
-    return true;
+    const bytes = this.#window.heard(read);
+    if (bytes > 0 && !this.#out.empty) this.#transmit();
+    return bytes >= 0;
   }
 
   finArrived(): boolean {
@@ -492,7 +451,7 @@ export class StreamEnd implements Seeker {
     op?.failErrno(ERRNO.ECANCELED, 'connect', this.name.about);
     this.#out.pushes.fail(ERRNO.ECANCELED, 'push');
     this.#pops.fail(ERRNO.ECANCELED, 'pop');
-    this.#available = 0;
+    this.#in.available = 0;
     if (this.#backlog !== null) {
       this.#backlog.close();
       return;
@@ -514,6 +473,18 @@ export class StreamEnd implements Seeker {
     }
     // Where the peer has not answered yet, the rest follows its answer.
     if (this.#phase === Phase.OPEN) this.#finishUp();
+    if (!this.#draining) return;
+    const linger = this.options.get(SocketOption.LINGER) ?? -1;
+    this.#patience = setTimeout(() => this.#giveUp(), linger > 0 ? linger * 1000 : LINGER_MS);
+  }
+
+  /** The peer does not read what was pushed before the close. */
+  #giveUp(): void {
+    this.#resetting = !this.#peerGone;
+    this.#out.drop();
+    if (this.#phase === Phase.OPEN) this.#finishUp();
+    this.#drained();
+    this.#hub.flush();
   }
 
   withdraw(op: Operation<unknown>): void {

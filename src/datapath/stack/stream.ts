@@ -1,9 +1,6 @@
 /**
  * One stream queue over our own TCP: a connection, or a listener; the operations that wait on it, and what is unsent.
  * It calls its connection and the core it belongs to. Objects are reused, so a queue costs no garbage.
- *
- * Pushes beyond the send limit wait here with their buffers, and TCP gets them when half of the limit is free; so a push
- * that is withdrawn before gives its buffers back.
  */
 import type { IpAddress } from '../../address/sockaddr.ts';
 import { ERRNO, IsthmusError, systemError } from '../../errors.ts';
@@ -12,11 +9,12 @@ import { Opcode, type Operation } from '../../kernel/operation.ts';
 import { Flow } from '../../net/flow.ts';
 import type { IpWords } from '../../net/ip/words.ts';
 import type { Connection } from '../../net/tcp/connection.ts';
-import { MAX_WINDOW, TcpEvent, TcpState } from '../../net/tcp/constants.ts';
+import { TcpEvent, TcpState } from '../../net/tcp/constants.ts';
 import type { Listener } from '../../net/tcp/listener.ts';
 import type { HeapBuffer, Sga } from '../../ring/heap.ts';
 import { OperationFifo } from '../sockets/sock.ts';
 import { isAny, localOf, named, readEndpoint, remoteOf, setLocal, setRemote, textOf } from './address.ts';
+import { Backlog, releaseAll } from './backlog.ts';
 import type { Core } from './core.ts';
 import { applyOptions, getOption, setOption } from './options.ts';
 import type { BoundPort } from './ports.ts';
@@ -38,10 +36,8 @@ export class StreamQueue {
   #bound: BoundPort | null = null;
   /** Pops, or accepts of a listener. */
   readonly #waiting = new OperationFifo();
-  /** Pushes that wait for the backlog to drain. Those whose `value` is an Sga still have their buffers here. */
-  readonly #pushing = new OperationFifo();
-  /** Bytes of those buffers. */
-  #held = 0;
+  /** Pushes that wait for it to drain. */
+  readonly #backlog = new Backlog();
   #connecting: Operation<void> | null = null;
   /** Positive errno that ended the connection. */
   #failed = 0;
@@ -223,7 +219,7 @@ export class StreamQueue {
     const c = this.#connection!;
     if ((events & TcpEvent.CONNECTED) !== 0) this.#connected();
     if ((events & TcpEvent.READABLE) !== 0) this.#receive(c);
-    if ((events & TcpEvent.WRITABLE) !== 0 && this.#pushing.head !== null) this.#resume(c);
+    if ((events & TcpEvent.WRITABLE) !== 0 && this.#backlog.head !== null) this.#backlog.resume(c);
     if ((events & TcpEvent.CLOSED) !== 0) this.#over(c);
   }
 
@@ -253,12 +249,12 @@ export class StreamQueue {
       this.#connection = null;
       this.#connecting = null;
       c.close();
-      this.#failPushes(errno);
+      this.#backlog.failAll(errno, 'push', this.#about);
       this.#endPops(errno);
       op?.failErrno(errno, 'connect', this.#about);
       return;
     }
-    this.#failPushes(errno === 0 ? ERRNO.EPIPE : errno);
+    this.#backlog.failAll(errno === 0 ? ERRNO.EPIPE : errno, 'push', this.#about);
     if (errno === 0) this.#receive(c);
     this.#endPops(errno);
   }
@@ -267,13 +263,6 @@ export class StreamQueue {
     for (let op = this.#waiting.shift(); op !== null; op = this.#waiting.shift()) {
       if (errno !== 0) op.failErrno(errno, 'pop', this.#about);
       else op.complete(null);
-    }
-  }
-
-  #failPushes(errno: number): void {
-    for (let op = this.#pushing.shift(); op !== null; op = this.#pushing.shift()) {
-      this.#letGo(op);
-      op.failErrno(errno, 'push', this.#about);
     }
   }
 
@@ -286,19 +275,7 @@ export class StreamQueue {
       op.failErrno(errno, 'push', this.#about);
       return;
     }
-    const c = this.#connection!;
-    if (this.#pushing.head === null) {
-      if (!Array.isArray(sga)) {
-        if (c.unsent + (sga as HeapBuffer).length <= c.sendBuffer && c.send(sga as HeapBuffer)) {
-          op.complete(undefined);
-          return;
-        }
-      } else if (c.unsent + bytesOf(sga) <= c.sendBuffer && this.#hand(c, sga)) {
-        op.complete(undefined);
-        return;
-      }
-    }
-    this.#hold(c, sga, op as Operation<unknown>);
+    this.#backlog.push(this.#connection!, sga, op, this.#about);
   }
 
   /** Why nothing can be pushed now, 0 when it can. */
@@ -311,86 +288,15 @@ export class StreamQueue {
     return state === TcpState.CLOSED || state === TcpState.TIME_WAIT ? ERRNO.EPIPE : 0;
   }
 
-  /** Gives TCP the buffers of a push; false, and it has none of them, where it has no room for so many. */
-  #hand(c: Connection, sga: Sga): boolean {
-    const count = Array.isArray(sga) ? sga.length : 1;
-    if (c.sendQueue.count + count > c.tcp.config.maxSendBuffers || c.unsent + bytesOf(sga) >= MAX_WINDOW) return false;
-    if (!Array.isArray(sga)) return c.send(sga as HeapBuffer);
-    for (let i = 0; i < count; i++) {
-      const buffer = (sga as readonly HeapBuffer[])[i]!;
-      // Refused only by a connection that is over: nothing more of it is sent.
-      if (!c.send(buffer)) buffer.release();
-    }
-    return true;
-  }
-
-  /** The push completes when half of the limit is free; the one that passes the limit begins now, those behind it wait. */
-  #hold(c: Connection, sga: Sga, op: Operation<unknown>): void {
-    if (Array.isArray(sga) && sga.length > c.tcp.config.maxSendBuffers) {
-      releaseAll(sga);
-      op.failErrno(ERRNO.ENOBUFS, 'push', this.#about);
-      return;
-    }
-    const first = this.#pushing.head === null;
-    const held = !first || c.unsent >= c.sendBuffer || !this.#hand(c, sga);
-    this.#pushing.append(op);
-    op.value = held ? sga : undefined;
-    if (held) this.#held += bytesOf(sga);
-    c.wasFull = true;
-  }
-
-  /** Half of the limit is free. */
-  #resume(c: Connection): void {
-    for (let op = this.#pushing.head; op !== null; op = this.#pushing.head) {
-      if (c.unsent > c.sendBuffer >> 1) return;
-      const sga = op.value as Sga | undefined;
-      if (sga !== undefined) {
-        if (!this.#hand(c, sga)) {
-          c.wasFull = true;
-          return;
-        }
-        this.#held -= bytesOf(sga);
-        op.value = undefined;
-        if (c.unsent > c.sendBuffer) {
-          c.wasFull = true;
-          return;
-        }
-      }
-      this.#pushing.shift();
-      op.complete(undefined);
-    }
-  }
-
-  /** The stream ends after what was pushed: TCP gets all of it now, limit or not. False where it could not take it. */
-  #handAll(c: Connection): boolean {
-    for (let op = this.#pushing.head; op !== null; op = op.next_) {
-      const sga = op.value as Sga | undefined;
-      if (sga === undefined) continue;
-      if (!this.#hand(c, sga)) return false;
-      this.#held -= bytesOf(sga);
-      op.value = undefined;
-    }
-    return true;
-  }
-
-  /** Releases the buffers of a push that TCP never got. */
-  #letGo(op: Operation<unknown>): void {
-    const sga = op.value as Sga | undefined;
-    if (sga === undefined) return;
-    this.#held -= bytesOf(sga);
-    op.value = undefined;
-    releaseAll(sga);
-  }
-
   get unsent(): number {
-    return this.#held + (this.#connection?.unsent ?? 0);
+    return this.#backlog.bytes + (this.#connection?.unsent ?? 0);
   }
 
   shutdown(): void {
     if (this.#shut || this.#phase !== Phase.OPEN) return;
     const c = this.#connection!;
     this.#shut = true;
-    if (this.#handAll(c)) c.shutdown();
+    if (this.#backlog.handAll(c)) c.shutdown();
     else c.abort();
   }
 
@@ -399,7 +305,7 @@ export class StreamQueue {
   withdraw(op: Operation<unknown>): void {
     if (op.opcode === Opcode.CONNECT) this.#connecting = null;
     else if (op.opcode !== Opcode.PUSH) this.#waiting.remove(op);
-    else if (this.#pushing.remove(op)) this.#letGo(op);
+    else this.#backlog.withdraw(op);
   }
 
   close(abort: boolean): void {
@@ -409,7 +315,7 @@ export class StreamQueue {
     this.#connection = null;
     // Everything of this object is done with before an operation fails: whoever hears of it may open the next queue.
     const graceful = !abort && this.#phase === Phase.OPEN && this.options[SocketOption.LINGER] !== 0;
-    const all = c === null || !graceful || this.#handAll(c);
+    const all = c === null || !graceful || this.#backlog.handAll(c);
     this.#listener?.close();
     this.#listener = null;
     if (this.#bound !== null) core.ports.release(this.#bound);
@@ -422,10 +328,7 @@ export class StreamQueue {
     connecting?.failErrno(ERRNO.ECANCELED, 'connect', this.#about);
     for (let op = this.#waiting.shift(); op !== null; op = this.#waiting.shift())
       op.failErrno(ERRNO.ECANCELED, 'close');
-    for (let op = this.#pushing.shift(); op !== null; op = this.#pushing.shift()) {
-      this.#letGo(op);
-      op.failErrno(ERRNO.ECANCELED, 'close');
-    }
+    this.#backlog.failAll(ERRNO.ECANCELED, 'close', this.#about);
     core.freeStreams.push(this);
   }
 
@@ -459,16 +362,4 @@ export class StreamQueue {
   getsockopt(option: SocketOption): number {
     return getOption(this.options, option);
   }
-}
-
-function bytesOf(sga: Sga): number {
-  if (!Array.isArray(sga)) return (sga as HeapBuffer).length;
-  let bytes = 0;
-  for (const buffer of sga as readonly HeapBuffer[]) bytes += buffer.length;
-  return bytes;
-}
-
-function releaseAll(sga: Sga): void {
-  if (!Array.isArray(sga)) (sga as HeapBuffer).release();
-  else for (const buffer of sga as readonly HeapBuffer[]) buffer.release();
 }

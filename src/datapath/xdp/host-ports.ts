@@ -2,6 +2,7 @@
  * Ports kept from the host: a kernel socket is bound to each and never used, so that no program and no outgoing connection
  * of the host gets it. It owns those sockets; they end with the process.
  */
+import { readFileSync } from 'node:fs';
 import type { Address } from '../../address/ip.ts';
 import { ERRNO, IsthmusError } from '../../errors.ts';
 import { close } from '../../linux/libc.ts';
@@ -22,6 +23,12 @@ import {
 } from '../../linux/socket.ts';
 import { Protocol } from '../../linux/xdp-filter.ts';
 
+const PORTS = 65536;
+/** Descriptors that are left to everything else. */
+const SPARE_DESCRIPTORS = 512;
+const MAX_EPHEMERAL = 16384;
+const FIRST_PORT = 10240;
+
 export interface HostPortsOptions {
   /** Where the sockets are made; null for the namespace of the calling thread. */
   readonly namespace: NetworkNamespace | null;
@@ -33,18 +40,32 @@ export class HostPorts {
   readonly #namespace: NetworkNamespace | null;
   readonly #several: boolean;
   /** Descriptor by protocol and port for all addresses, −1 for none: outgoing connections take and leave one each. */
-  readonly #tcp = new Int32Array(65536).fill(-1);
-  readonly #udp = new Int32Array(65536).fill(-1);
+  readonly #tcp = new Int32Array(PORTS).fill(-1);
+  readonly #udp = new Int32Array(PORTS).fill(-1);
   /** Descriptors of ports held for one address. */
   readonly #single = new Map<string, number>();
+  /** Ports that are to be the host's again soon: to close a socket costs some microseconds, and many may come at once. */
+  readonly #late: number[] = [];
+  readonly #isLate = new Uint8Array(2 * PORTS);
   /** The kernel has IPv6, and one socket holds a port of both families. */
   #dual = true;
+  /** Sockets that may still be opened. */
+  #budget: number;
   held = 0;
+  /** Ports for outgoing connections: such as the host does not choose for its own, and no more than there are descriptors. */
+  readonly firstEphemeral: number;
+  readonly lastEphemeral: number;
 
   constructor(options: HostPortsOptions) {
     this.#namespace = options.namespace;
     this.#several = options.several;
-    raiseLimit(Limit.NOFILE);
+    this.#budget = Math.max(64, raiseLimit(Limit.NOFILE).soft - SPARE_DESCRIPTORS);
+    const [low, high] = options.namespace === null ? hostRange() : options.namespace.run(hostRange);
+    const count = Math.min(MAX_EPHEMERAL, this.#budget);
+    // Below the host's ports, above those that most services have; else behind the host's, else among them.
+    if (low - count >= FIRST_PORT) this.lastEphemeral = low - 1;
+    else this.lastEphemeral = high + count <= 65535 ? high + count : 65535;
+    this.firstEphemeral = this.lastEphemeral - count + 1;
   }
 
   /**
@@ -54,6 +75,7 @@ export class HostPorts {
   hold(protocol: Protocol, port: number, host: string | null): void {
     if (host === null) {
       const held = this.#all(protocol);
+      this.#isLate[keyOf(protocol, port)] = 0;
       if (held[port] === -1) held[port] = this.#bind(protocol, port, null);
       return;
     }
@@ -65,12 +87,34 @@ export class HostPorts {
 
   /** As {@link hold} for all addresses; false where it cannot be had. */
   tryHold(protocol: Protocol, port: number): boolean {
+    if (this.#all(protocol)[port] !== -1) {
+      this.#isLate[keyOf(protocol, port)] = 0;
+      return true;
+    }
+    if (this.#budget <= 0) return false;
     try {
       this.hold(protocol, port, null);
       return true;
     } catch (error) {
       if (error instanceof IsthmusError) return false;
       throw error;
+    }
+  }
+
+  /** The port, held for all addresses, is the host's again soon: when {@link tidy} has come to it. */
+  releaseLater(protocol: Protocol, port: number): void {
+    const key = keyOf(protocol, port);
+    if (this.#isLate[key] !== 0) return;
+    this.#isLate[key] = 1;
+    this.#late.push(key);
+  }
+
+  /** Gives at most `limit` ports back. */
+  tidy(limit: number): void {
+    for (const key of this.#late.splice(0, limit)) {
+      if (this.#isLate[key] === 0) continue;
+      this.#isLate[key] = 0;
+      this.release(key >= PORTS ? Protocol.UDP : Protocol.TCP, key & (PORTS - 1), null);
     }
   }
 
@@ -105,6 +149,7 @@ export class HostPorts {
   #close(fd: number): void {
     close(fd);
     this.held--;
+    this.#budget++;
   }
 
   #bind(protocol: Protocol, port: number, host: string | null): number {
@@ -131,6 +176,7 @@ export class HostPorts {
       throw error;
     }
     this.held++;
+    this.#budget--;
     return fd;
   }
 
@@ -153,4 +199,22 @@ export class HostPorts {
     }
     return open(AF_INET);
   }
+}
+
+function keyOf(protocol: Protocol, port: number): number {
+  return protocol === Protocol.UDP ? PORTS + port : port;
+}
+
+/** The ports that the kernel chooses from for outgoing connections (ip(7)). The file shows the thread's namespace. */
+function hostRange(): [number, number] {
+  try {
+    const [low = 0, high = 0] = readFileSync('/proc/sys/net/ipv4/ip_local_port_range', 'latin1')
+      .trim()
+      .split(/\s+/)
+      .map(Number);
+    if (low > 0 && high >= low) return [low, high];
+  } catch {
+    // no /proc
+  }
+  return [32768, 60999];
 }

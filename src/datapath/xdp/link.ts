@@ -30,9 +30,6 @@ import type { XdpSpec } from './options.ts';
 import { PartialChecksums } from './partial.ts';
 import { SharedPorts } from './ports.ts';
 
-/** Ports of outgoing connections in shared mode; each is kept from the host while it is in use. */
-const FIRST_EPHEMERAL = 32768;
-const LAST_EPHEMERAL = 65535;
 /** Frames have no memory to be received into: the program may give some back at any time. */
 const STARVED_MS = 5;
 /** Looks between two readings of the clock while spinning. */
@@ -149,8 +146,8 @@ export class XdpLink implements Link {
 
   #sharedAddresses(ports: SharedPorts): SharedAddresses {
     return {
-      firstEphemeral: FIRST_EPHEMERAL,
-      lastEphemeral: LAST_EPHEMERAL,
+      firstEphemeral: ports.firstEphemeral,
+      lastEphemeral: ports.lastEphemeral,
       lookup: (neighbour: Neighbour) => this.#network?.lookup(neighbour),
       serve: (protocol: number, port: number, address: IpWords | null) => ports.serve(protocol, port, address),
       unserve: (protocol: number, port: number, address: IpWords | null) => ports.unserve(protocol, port, address),
@@ -159,7 +156,7 @@ export class XdpLink implements Link {
         return ports.reserve(protocol, port);
       },
       unreserve: (protocol: number, port: number) => {
-        ports.unserve(protocol, port, null);
+        ports.unreserve(protocol, port);
         this.#exchange?.disclaim(protocol, port);
       },
     };
@@ -218,6 +215,7 @@ export class XdpLink implements Link {
       device.replenish();
       if (device.starving && (waitUs < 0 || waitUs > STARVED_MS * 1000)) waitUs = STARVED_MS * 1000;
     }
+    this.#ports?.tidy();
     if (this.#spin(waitUs) || device.stuck) return;
     const exchange = this.#exchange;
     exchange?.sleeps();
@@ -269,6 +267,7 @@ export class XdpLink implements Link {
     const { device } = this;
     if (this.#disposed) return true;
     if (device.starving) device.replenish();
+    this.#ports?.tidy();
     if (device.stuck || this.arrived) return false;
     if (!this.#armed) {
       this.#armed = true;

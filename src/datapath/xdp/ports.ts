@@ -7,6 +7,9 @@ import { Protocol } from '../../linux/xdp-filter.ts';
 import { type IpWords, textOfWords } from '../../net/ip/words.ts';
 import type { HostPorts } from './host-ports.ts';
 
+/** Ports given back at a time. */
+const TIDY_PORTS = 32;
+
 /** The part of a filter that serves ports. */
 export interface PortFilter {
   slotOf(address: string): number;
@@ -78,6 +81,26 @@ export class SharedPorts {
     if (!this.#host.tryHold(protocolOf(key), port)) return false;
     this.#serveEverywhere(key);
     return true;
+  }
+
+  /** The port of an outgoing connection is the host's again soon. */
+  unreserve(protocol: number, port: number): void {
+    const key = keyOf(protocol, port);
+    this.#unserveEverywhere(key);
+    this.#host.releaseLater(protocolOf(key), port);
+  }
+
+  /** When there is nothing else to do. */
+  tidy(): void {
+    this.#host.tidy(TIDY_PORTS);
+  }
+
+  get firstEphemeral(): number {
+    return this.#host.firstEphemeral;
+  }
+
+  get lastEphemeral(): number {
+    return this.#host.lastEphemeral;
   }
 
   close(): void {

@@ -27,7 +27,7 @@ export interface MountOptions {
 
 /** Milliseconds that an end waits for unwritten data, and for the kernel to let go. */
 const FLUSH_MS = 30_000;
-const DETACH_MS = 2_000;
+const DETACH_MS = 300;
 
 export interface Mount {
   readonly session: FuseSession;

@@ -16,7 +16,8 @@ const LEAST_IO = 512;
 const READDIR_BYTES = 128 * 1024;
 const UNMOUNT_MS = 1000;
 
-export interface Nfs3Options extends Pick<RpcOptions, 'timeoutMs' | 'stallMs' | 'connectTimeoutMs' | 'maxOutstanding'> {
+export interface Nfs3Options
+  extends Pick<RpcOptions, 'timeoutMs' | 'stallMs' | 'connectTimeoutMs' | 'maxOutstanding' | 'busyPollUs'> {
   readonly host: string;
   /** Where NFS listens; without it the port mapper of the host (port 111) is asked. */
   readonly port?: number | undefined;
@@ -50,8 +51,8 @@ export async function connectNfs3(options: Nfs3Options): Promise<Nfs3Server> {
 }
 
 function rpcOptions(options: Nfs3Options, port: number): RpcOptions {
-  const { host, credential, timeoutMs, stallMs, connectTimeoutMs, maxOutstanding } = options;
-  return { host, port, credential, timeoutMs, stallMs, connectTimeoutMs, maxOutstanding };
+  const { host, credential, timeoutMs, stallMs, connectTimeoutMs, maxOutstanding, busyPollUs } = options;
+  return { host, port, credential, timeoutMs, stallMs, connectTimeoutMs, maxOutstanding, busyPollUs };
 }
 
 async function mount(options: Nfs3Options, nfsPort: number): Promise<{ root: Handle; mountPort: number }> {

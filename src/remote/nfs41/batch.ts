@@ -20,7 +20,7 @@ import {
 import { findDone } from './aftermath.ts';
 import { Compound, type Reply } from './compound.ts';
 import { Status } from './constants.ts';
-import { lookup, putfh } from './file-steps.ts';
+import { putfh } from './file-steps.ts';
 import { type Leak, Plan, type PlanLimits, refs } from './plan.ts';
 import type { Session } from './session.ts';
 import { close } from './state-steps.ts';
@@ -120,7 +120,7 @@ export class BatchRunner {
         const whole = value ?? (await this.#lookAgain(operation, known, options));
         this.#accept(operations, results, known, whole);
       }
-      if (leak !== null) this.#cleanUp(leak, known);
+      if (leak !== null) await this.#cleanUp(known[leak.index], leak);
       if (values.length > 0) delays = 0;
       if (failure === null) continue;
       if (!isPassing(failure.status, values.length > 0)) throw failure.error;
@@ -246,15 +246,13 @@ export class BatchRunner {
     return { handle, attributes, directory: null, wcc: { before: null, after: null } };
   }
 
-  /** Closes the file that a failure left open. Nobody has to wait for it. */
-  #cleanUp({ directory, name, stateid }: Leak, known: readonly (Handle | undefined)[]): void {
-    const handle = directory instanceof Uint8Array ? directory : known[directory.from];
+  /** Closes the file that a failure left open. It is waited for, lest the file be removed before. */
+  async #cleanUp(handle: Handle | undefined, { stateid }: Leak): Promise<void> {
     if (handle === undefined) return;
     const compound = Compound.inSession();
     compound.add(putfh(handle));
-    compound.add(lookup(name));
     compound.add(close(stateid));
-    this.#session.run(compound, { timeoutMs: CLEANUP_TIMEOUT_MS }).catch(() => {});
+    await this.#session.run(compound, { timeoutMs: CLEANUP_TIMEOUT_MS }).catch(() => null);
   }
 }
 

@@ -92,7 +92,19 @@ export class Places {
     const moved = this.#named(fromName).filter(([, { directory }]) => this.place(directory) === from);
     this.forget(fromDirectory, fromName);
     this.forget(toDirectory, toName);
-    for (const [index] of moved) this.#locations.set(index, { directory: toDirectory, name: toName });
+    for (const [index] of moved) {
+      // The server refuses to move a directory below itself; a way in a circle must not come of it.
+      if (!this.#isBelow(toDirectory, index)) this.#locations.set(index, { directory: toDirectory, name: toName });
+    }
+  }
+
+  /** Whether the way to `ref` leads through what operation `index` found or made. */
+  #isBelow(ref: HandleRef, index: number): boolean {
+    for (let at: HandleRef | undefined = ref; at !== undefined && !(at instanceof Uint8Array); ) {
+      if (at.from === index) return true;
+      at = this.#locations.get(at.from)?.directory;
+    }
+    return false;
   }
 
   #named(name: Name): [number, Location][] {

@@ -82,10 +82,10 @@ export interface ChangedDirectory {
 /** Finds the `change_info4` in a step's result. */
 export type InfoOf = (value: never) => ChangeInfo;
 
-/** An open that a COMPOUND left behind because it stopped before the CLOSE. The file still has the name it was made with. */
+/** An open that a COMPOUND left behind because it stopped before the CLOSE. */
 export interface Leak {
-  readonly directory: HandleRef;
-  readonly name: Name;
+  /** The number in the batch of the operation that made the file. */
+  readonly index: number;
   readonly stateid: Stateid;
 }
 
@@ -99,8 +99,7 @@ export interface Settled {
 
 interface Opened {
   readonly open: number;
-  readonly directory: HandleRef;
-  readonly name: Name;
+  readonly index: number;
   close: number;
 }
 
@@ -246,9 +245,9 @@ export class Plan {
   }
 
   #leak(reply: Reply): Leak | null {
-    for (const { open, close, directory, name } of this.#opens) {
+    for (const { open, close, index } of this.#opens) {
       if (!reply.done(open) || reply.done(close)) continue;
-      return { directory, name, stateid: reply.value<OpenReply>(open).stateid };
+      return { index, stateid: reply.value<OpenReply>(open).stateid };
     }
     return null;
   }
@@ -427,7 +426,7 @@ export class Plan {
         ? { kind: 'exclusive', verifier: operation.verifier ?? NO_U64, attributes: modeOf(attributes) }
         : { kind: mode === 'guarded' ? 'guarded' : 'create', attributes };
     const args = { access: ShareAccess.write, owner: this.#owner, how, claim: { kind: 'name', name } } as const;
-    const opened = { open: this.#emit(open(args)), directory, name, close: -1 };
+    const opened = { open: this.#emit(open(args)), index: planned.index, close: -1 };
     planned.main = opened.open;
     this.#open = opened;
     this.#opens.push(opened);

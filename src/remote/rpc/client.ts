@@ -11,6 +11,7 @@ import { hostname } from 'node:os';
 import { abortReason, protocolError, RemoteError, transportError } from '../remote-error.ts';
 import type { CallOptions, Credential, ServerCounters } from '../server.ts';
 import { XdrError, type XdrReader } from '../xdr.ts';
+import { BusyPoll } from './busy-poll.ts';
 import { RpcConnection } from './connection.ts';
 import {
   encodeCredential,
@@ -50,6 +51,7 @@ export class RpcClient {
   readonly #backoff: readonly [number, number];
   readonly #maxBytes: number;
   readonly #maxQueued: number;
+  readonly #busyPoll: BusyPoll;
   #connection: RpcConnection | null = null;
   #localPort = 0;
   #everOpen = false;
@@ -74,6 +76,7 @@ export class RpcClient {
     this.#backoff = options.backoffMs ?? [20, 1000];
     this.#maxBytes = options.maxOutstandingBytes ?? 16 * 1024 * 1024;
     this.#maxQueued = options.maxQueued ?? 65_536;
+    this.#busyPoll = new BusyPoll((options.busyPollUs ?? 0) / 1000);
   }
 
   /** Connects, or rejects with the reason of the first attempt (later losses are mended silently). */
@@ -178,10 +181,12 @@ export class RpcClient {
   }
 
   #dispatch(call: PendingCall): void {
-    if (this.#pending.size === 0) this.#lastHeard = performance.now();
+    const isOnlyOne = this.#pending.size === 0;
+    if (isOnlyOne) this.#lastHeard = performance.now();
     call.attempts = 0;
     this.#pending.add(call);
     this.#send(call);
+    if (isOnlyOne) this.#busyPoll.sent(this.#lastHeard);
   }
 
   #send(call: PendingCall): void {
@@ -233,6 +238,7 @@ export class RpcClient {
       return;
     }
     this.#lastHeard = performance.now();
+    if (this.#pending.size === 1) this.#busyPoll.received(this.#lastHeard);
     try {
       readReplyHeader(reader, call.procedure.name);
       const result = call.procedure.decode(reader, call.args);

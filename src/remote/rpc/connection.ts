@@ -1,9 +1,10 @@
 /**
  * One TCP connection that carries RPC records both ways: what is written in one turn of the event loop leaves in one write.
- * It may touch node:net; it knows records, not calls.
+ * It may touch node:net and its sockets' descriptors; it knows records, not calls.
  */
 import { connect as connectSocket, type Socket } from 'node:net';
 import { type XdrReader, XdrWriter } from '../xdr.ts';
+import { sendDirectly } from './direct-send.ts';
 import { RecordDecoder } from './record.ts';
 
 const RECEIVE_BYTES = 256 * 1024;
@@ -136,7 +137,8 @@ export class RpcConnection {
     this.bytesSent += length + writer.spliced;
     const socket = this.#socket;
     if (splices.length === 0) {
-      socket.write(Buffer.from(bytes.buffer, 0, length));
+      const sent = sendDirectly(socket, bytes, length);
+      if (sent < length) socket.write(Buffer.from(bytes.buffer, sent, length - sent));
     } else {
       socket.cork();
       let from = 0;

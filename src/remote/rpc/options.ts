@@ -26,6 +26,8 @@ export interface RpcOptions {
   readonly maxQueued?: number | undefined;
   /** Longest reply. Default 4 MiB. */
   readonly maxRecord?: number | undefined;
+  /** Polls for the reply of a single call where such replies took less than this lately (busy-poll.ts). Default 0: never. */
+  readonly busyPollUs?: number | undefined;
   /** For the first xid and the jitter of the backoff. */
   readonly random?: (() => number) | undefined;
   /** A call from the server (v4.1's back channel): writes the reply after its xid and type. Default: PROG_UNAVAIL. */

@@ -46,12 +46,16 @@ export function openFile(node: ViewNode, flags: number, credential: Credential |
 export function closeFile(view: View, file: OpenFile): void {
   const { node } = file;
   node.opens--;
-  if (node.opens === 0 && node.silly !== null) {
-    const { directory } = node.silly;
-    const leaving = removeSilly(view, node, file.credential).finally(() => directory.leaving.delete(leaving));
-    directory.leaving.add(leaving);
-  }
+  removeIfUnused(view, node, file.credential);
   view.nodes.release(node);
+}
+
+/** Removes a silly name that nobody needs any more; one that is only assumed waits for the truth. */
+export function removeIfUnused(view: View, node: ViewNode, credential: Credential | null): void {
+  if (node.opens > 0 || node.silly === null || node.assumed > 0) return;
+  const { directory } = node.silly;
+  const leaving = removeSilly(view, node, credential).finally(() => directory.leaving.delete(leaving));
+  directory.leaving.add(leaving);
 }
 
 /** A name for a file that is removed while it is open, as the Linux NFS client makes them. */

@@ -403,7 +403,7 @@ export class View {
     this.say(node, attributes);
     node.acceptedAt = ++this.#sequence;
     node.validUntil = Math.max(asked.ms + node.lifeMs, changed ? 0 : node.validUntil);
-    if (node.writeEnd >= 0 && !node.data?.unsent) {
+    if (node.writeEnd >= 0 && !node.data?.unsent && node.assumed === 0) {
       if (attributes.size >= node.writeEnd || node.ownInFlight === 0) node.writeEnd = -1;
     }
   }

@@ -214,6 +214,8 @@ export class Tracer {
     const where = readCall(tracee.pid);
     if (where === Call.ENTRY) {
       tracee.stop = Stop.ENTRY;
+      // An earlier wait has not come to its end: it was answered without the kernel, or broken off by a signal.
+      tracee.waiting = false;
       const repeating = tracee.repeating;
       tracee.repeating = false;
       if (this.#detained(tracee)) return;

@@ -139,7 +139,10 @@ test('an entry with its attributes, byte by byte', () => {
   assert.equal(view.getBigInt64(attr + 32, true), 1_700_000_000n);
   assert.equal(view.getUint32(attr + 52, true), 999_999_999);
   assert.equal(view.getUint32(attr + 60, true), 0o104755);
-  assert.deepEqual([64, 68, 72].map((at) => view.getUint32(attr + at, true)), [3, 5, 6]);
+  assert.deepEqual(
+    [64, 68, 72].map((at) => view.getUint32(attr + at, true)),
+    [3, 5, 6],
+  );
 });
 
 test('directory entries stop where the reply is full, and are padded', () => {

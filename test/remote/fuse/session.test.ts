@@ -230,7 +230,8 @@ test('an assumed mkdir is in the view before the server knows of it, and can be 
   const undo: (() => void)[] = [];
   const { ask, server, view } = await makeWorld({
     ...alwaysWait,
-    decide: (_origin, operation, prediction) => (operation.kind === 'mkdir' && prediction !== null ? 'predict' : 'wait'),
+    decide: (_origin, operation, prediction) =>
+      operation.kind === 'mkdir' && prediction !== null ? 'predict' : 'wait',
     assumed: (_origin, _mutation, _predicted, log) => void undo.push(() => log.run()),
   });
   await ask(Opcode.LOOKUP, 1, named('d'));

@@ -2,7 +2,7 @@
  * NFSv4.1 through cut connections and server crashes, against a real nfs-ganesha: what is executed how often, and what is told.
  */
 import assert from 'node:assert/strict';
-import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs';
 import { connect as connectSocket, createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
 import test, { type TestContext } from 'node:test';
@@ -194,6 +194,43 @@ test('single changes lost in a crash are settled by what is there', async (t) =>
       },
     };
   });
+});
+
+test('a full disk stops a batch with ENOSPC, and the file it had opened is closed', async (t) => {
+  const ganesha = await startGanesha(t, { tmpfs: '1m' });
+  if (ganesha === null) return;
+  const server = await open(ganesha.port);
+  assert.throws(() => writeFileSync(path(ganesha, 'filler'), new Uint8Array(2 << 20)), { code: 'ENOSPC' });
+  const openFiles = () =>
+    readdirSync(`/proc/${ganesha.pid}/fd`).filter((fd) => {
+      try {
+        return readlinkSync(`/proc/${ganesha.pid}/fd/${fd}`).includes('/export/f');
+      } catch {
+        return false;
+      }
+    });
+  for (let i = 0; i < 20; i++) {
+    const results = await server.batch([
+      { op: 'create', directory: server.root, name: bytes(`f${i}`), mode: 'guarded', attributes: {} },
+      { op: 'write', handle: { from: 0 }, offset: 0, data: new Uint8Array(65_536), stability: 'fileSync' },
+      { op: 'mkdir', directory: server.root, name: bytes('never'), attributes: {} },
+    ]);
+    assert.deepEqual(
+      results.map((result) => result.ok),
+      [true, false],
+    );
+    const written = results[1]!;
+    assert.equal(written.ok ? '' : (written.error as RemoteError).code, 'ENOSPC');
+    await server.remove(server.root, bytes(`f${i}`));
+  }
+  for (const end = performance.now() + 30_000; openFiles().length > 0 && performance.now() < end; ) {
+    await server.ping();
+  }
+  assert.deepEqual(
+    openFiles().map((fd) => readlinkSync(`/proc/${ganesha.pid}/fd/${fd}`)),
+    [],
+  );
+  await server.close();
 });
 
 test('a file that is made and renamed away in one COMPOUND cannot be told: indeterminate, not done twice', async (t) => {

@@ -7,9 +7,9 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import { ERRNO } from '../../../src/errors.ts';
 import { FileType } from '../../../src/remote/server.ts';
+import { openFile } from '../../../src/remote/view/files.ts';
 import type { ViewNode } from '../../../src/remote/view/node.ts';
 import { Open, wantedAccess } from '../../../src/remote/view/operations/reading.ts';
-import { openFile } from '../../../src/remote/view/files.ts';
 import { openView, type View } from '../../../src/remote/view/view.ts';
 import { MemoryServer, type MemoryServerOptions } from '../memory-server.ts';
 import type { MemoryTree } from '../memory-tree.ts';
@@ -190,7 +190,17 @@ interface Change {
 
 const changes = fc.array(
   fc.record({
-    kind: fc.constantFrom<Change['kind']>('write', 'truncate', 'remove', 'add', 'replace', 'read', 'look', 'list', 'wait'),
+    kind: fc.constantFrom<Change['kind']>(
+      'write',
+      'truncate',
+      'remove',
+      'add',
+      'replace',
+      'read',
+      'look',
+      'list',
+      'wait',
+    ),
     a: fc.nat(2),
     n: fc.nat(50),
   }),
@@ -216,7 +226,8 @@ test('close-to-open against a client that changes everything at random', async (
         tree.rename(tree.root, 't', tree.root, name);
       } else if (kind === 'wait') await clock.pass(n * 500);
       else if (kind === 'look') nodes.set(name, await clock.until(lookUp(driver, name)));
-      else if (kind === 'list') assert.equal(await clock.until(driver.list('/')), [...tree.root.entries.keys()].sort().join(' '));
+      else if (kind === 'list')
+        assert.equal(await clock.until(driver.list('/')), [...tree.root.entries.keys()].sort().join(' '));
       else if (kind === 'read') {
         const node = nodes.get(name);
         if (node === undefined) continue;

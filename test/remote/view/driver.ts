@@ -88,8 +88,9 @@ export class Driver {
     return this.hold((await this.run(new Make(this.view, CALLER, directory, name, making))).node!);
   }
 
-  async create(path: string, mode: number): Promise<OpenFile> {
-    const node = await this.make(path, { kind: 'create', mode, exclusive: true, truncate: false });
+  /** As `O_CREAT | O_EXCL` where `exclusive`, else as a shell's `>`. */
+  async create(path: string, mode: number, exclusive = true): Promise<OpenFile> {
+    const node = await this.make(path, { kind: 'create', mode, exclusive, truncate: !exclusive });
     return openFile(node, 2, null);
   }
 

@@ -5,7 +5,7 @@
 import fc from 'fast-check';
 import { ERRNO } from '../../../src/errors.ts';
 import { FileType } from '../../../src/remote/server.ts';
-import type { OpenFile } from '../../../src/remote/view/files.ts';
+import { closeFile, type OpenFile } from '../../../src/remote/view/files.ts';
 import { type Inode, type MemoryTree, TreeError } from '../memory-tree.ts';
 import { type Driver, Failed } from './driver.ts';
 
@@ -79,6 +79,11 @@ export class ViewRunner implements Runner {
     for (const file of this.#files.splice(0)) await this.#driver.close(file);
   }
 
+  /** The program is killed: its files are closed, and nothing is flushed. */
+  abandon(): void {
+    for (const file of this.#files.splice(0)) closeFile(this.#driver.view, file);
+  }
+
   async #do(step: Step): Promise<string | undefined> {
     const driver = this.#driver;
     const path = `${this.#root}/${NAMES[step.a % NAMES.length]!}`;
@@ -86,7 +91,7 @@ export class ViewRunner implements Runner {
     const file = this.#files[step.a % Math.max(1, this.#files.length)];
     switch (step.kind) {
       case 'create':
-        this.#files.push(await driver.create(path, 0o600 + (step.n % 64)));
+        this.#files.push(await driver.create(path, 0o600 + (step.n % 64), step.n % 2 === 0));
         return;
       case 'open':
         this.#files.push(await driver.open(path));

@@ -90,23 +90,31 @@ test('a server that loses uncommitted data again and again loses nothing that wa
 });
 
 test('programs side by side, whose requests the server executes in any order', async () => {
-  const property = fc.asyncProperty(fc.array(steps(25), { minLength: 2, maxLength: 4 }), fc.integer(), async (all, seed) => {
-    const next = random(seed);
-    const { clock, server, view, driver } = await makeWorld({ delay: () => next() * 30 });
-    const model = new MemoryTree();
-    const run = async (program: readonly Step[], number: number): Promise<void> => {
-      const root = `/p${number}`;
-      await driver.make(root, { kind: 'mkdir', mode: 0o755 });
-      const ours = new ViewRunner(driver, root, () => new Promise((resolve) => void clock.after(next() * 5000, resolve)));
-      model.add(model.root, `p${number}`, 2, { mode: 0o755 });
-      const theirs = new ModelRunner(model, root);
-      for (const step of program) assert.equal(await ours.step(step), await theirs.step(step), JSON.stringify(step));
-      await ours.end();
-      await theirs.end();
-    };
-    await clock.until(Promise.all(all.map(run)));
-    await clock.until(view.writeBack.flushAll());
-    assert.deepEqual(server.tree.describe(), model.describe());
-  });
+  const property = fc.asyncProperty(
+    fc.array(steps(25), { minLength: 2, maxLength: 4 }),
+    fc.integer(),
+    async (all, seed) => {
+      const next = random(seed);
+      const { clock, server, view, driver } = await makeWorld({ delay: () => next() * 30 });
+      const model = new MemoryTree();
+      const run = async (program: readonly Step[], number: number): Promise<void> => {
+        const root = `/p${number}`;
+        await driver.make(root, { kind: 'mkdir', mode: 0o755 });
+        const ours = new ViewRunner(
+          driver,
+          root,
+          () => new Promise((resolve) => void clock.after(next() * 5000, resolve)),
+        );
+        model.add(model.root, `p${number}`, 2, { mode: 0o755 });
+        const theirs = new ModelRunner(model, root);
+        for (const step of program) assert.equal(await ours.step(step), await theirs.step(step), JSON.stringify(step));
+        await ours.end();
+        await theirs.end();
+      };
+      await clock.until(Promise.all(all.map(run)));
+      await clock.until(view.writeBack.flushAll());
+      assert.deepEqual(server.tree.describe(), model.describe());
+    },
+  );
   await fc.assert(property, { numRuns: RUNS });
 });

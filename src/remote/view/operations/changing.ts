@@ -5,6 +5,7 @@
 import { ERRNO } from '../../../errors.ts';
 import type { BatchResult, Credential, HandleRef, Operation as ServerOperation } from '../../server.ts';
 import { ErrnoError, errnoOf } from '../errors.ts';
+import { removeIfUnused } from '../files.ts';
 import type { ViewNode } from '../node.ts';
 import { failure, type Mutation, type OperationKind, type Outcome, type Prediction, success } from '../operation.ts';
 import type { UndoLog } from '../undo.ts';
@@ -54,10 +55,12 @@ export abstract class Changing<Answer> implements Mutation<Answer> {
       const end = (): void => {
         node.assumed--;
         this.view.expire(node); // forgetting is always safe
+        removeIfUnused(this.view, node, this.credential);
         this.view.unpin(node);
       };
       undo.push(end, () => {
         node.assumed--;
+        removeIfUnused(this.view, node, this.credential);
         this.view.unpin(node);
       });
     }

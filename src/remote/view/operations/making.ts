@@ -136,7 +136,8 @@ export class Make extends Changing<LookupAnswer> {
     }
     view.unpatch(directory, this.#patch);
     view.acceptOwn(directory, wcc, asked);
-    view.changeName(directory, this.name, node, null);
+    // What was assumed is there already, and what was assumed later may have moved it.
+    if (!this.assumed) view.changeName(directory, this.name, node, null);
     const making = this.#making;
     if (making.kind === 'mkdir' && node.names === null) view.learnEmpty(node);
     if (making.kind === 'symlink') {
@@ -144,7 +145,7 @@ export class Make extends Changing<LookupAnswer> {
       node.targetEpoch = node.epoch;
     }
     // An existing file that was opened by `create` may have data that was cached before.
-    if (making.kind === 'create' && making.truncate) node.data?.truncate(0);
+    if (making.kind === 'create' && making.truncate && !this.assumed) node.data?.truncate(0);
     return this.#answer(node);
   }
 
@@ -253,7 +254,7 @@ export class Link extends Changing<LookupAnswer> {
     this.view.unpatch(this.#node, this.#patch);
     this.view.acceptOwn(this.#node, { before: null, after: attributes }, asked);
     this.view.acceptOwn(this.#directory, wcc, asked);
-    this.view.changeName(this.#directory, this.#name, this.#node, null);
+    if (!this.assumed) this.view.changeName(this.#directory, this.#name, this.#node, null);
     return this.#answer().answer!;
   }
 

@@ -17,7 +17,7 @@ import { FileType } from '../../server.ts';
 import type { OpenFile } from '../files.ts';
 import type { ViewNode } from '../node.ts';
 import { failure, type Outcome, type Prediction, success } from '../operation.ts';
-import type { AttributePatch } from '../patch.ts';
+import { type AttributePatch, patched } from '../patch.ts';
 import type { UndoLog } from '../undo.ts';
 import type { Asked, View } from '../view.ts';
 import type { WriteRun } from '../write-back.ts';
@@ -257,7 +257,8 @@ export class Setattr extends Changing<AttributesAnswer> {
       node.writeEnd = -1;
     }
     view.acceptOwn(node, this.#runs.length > 0 ? { before: null, after: wcc.after } : wcc, asked);
-    if (wcc.after === null && size !== undefined) view.say(node, { ...node.said, size });
+    if (wcc.after === null && this.#patch !== null) view.say(node, patched(node.said, [this.#patch]));
+    else if (wcc.after === null && size !== undefined) view.say(node, { ...node.said, size });
     return this.#answer();
   }
 

@@ -1,0 +1,275 @@
+/**
+ * `isthmus mount` over a real server: what programs do on it, what other clients change beneath it, and how it ends.
+ * It starts nfs-ganesha and mounts; all of it goes with the tests.
+ */
+import assert from 'node:assert/strict';
+import { spawn, spawnSync } from 'node:child_process';
+import {
+  chmodSync,
+  chownSync,
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { startGanesha } from '../../servers/ganesha.ts';
+import { hasCommand, need } from '../../support/need.ts';
+import { isMounted, MAIN, mountPoint, needFuse, shell, startMount, until } from './support.ts';
+
+/** The source stands beside this file in the checkout; what is compiled may lie elsewhere. */
+const POSIX_C = [
+  new URL('./posix.c', import.meta.url),
+  new URL('../../../../test/remote/mount/posix.c', import.meta.url),
+]
+  .map((url) => fileURLToPath(url))
+  .find((path) => existsSync(path));
+
+const PROGRAMS = `
+mkdir work && cd work
+git init -q r && cd r && git config user.email a@b && git config user.name n
+for i in 1 2 3 4 5 6; do mkdir d$i; echo "file $i" > d$i/f$i; done
+git add -A && git commit -qm one && test -z "$(git status --porcelain)"
+cd .. && git clone -q r r2 && diff -r --exclude=.git r r2 && git -C r2 fsck
+tar cf t.tar r2 && mkdir x && tar xf t.tar -C x && diff -r x/r2 r2
+printf '#include <stdio.h>\\nint f(void);int main(void){printf("%%d\\\\n",f());return 0;}\\n' > m.c
+printf 'int f(void){return 42;}\\n' > f.c
+printf 'm: m.o f.o\\n\\tcc -o m m.o f.o\\nm.o: m.c\\n\\tcc -c m.c\\nf.o: f.c\\n\\tcc -c f.c\\n' > Makefile
+make -s && test "$(./m)" = 42 && make -q
+printf '#!/bin/sh\\necho ran $1\\n' > s && chmod +x s && test "$(./s x)" = "ran x"
+dd if=/dev/urandom of=big bs=1M count=3 2>/dev/null && cp big big2 && cmp big big2
+cd .. && mv work moved && test -f moved/m && rm -r moved && test -z "$(ls -A | grep -v posix)"
+echo done
+`;
+
+test('programs work on it: sh, git, tar, make, cc, dd', async (t) => {
+  if (!needFuse(t) || !need(t, hasCommand('git') && hasCommand('make') && hasCommand('cc'), 'needs git, make, cc'))
+    return;
+  const server = await startGanesha(t);
+  if (server === null) return;
+  const { directory } = await startMount(t, server.url(process.env['ISTHMUS_MOUNT_VERSION'] === '4.1' ? '4.1' : '3'));
+  const ran = await shell(PROGRAMS, directory);
+  assert.equal(ran.status, 0, ran.stderr);
+  assert.match(ran.stdout, /done\n$/);
+  assert.deepEqual(readdirSync(server.exportDir), []);
+});
+
+for (const version of ['3', '4.1']) {
+  test(`system calls behave as on Linux's own NFS (NFSv${version})`, async (t) => {
+    if (!needFuse(t) || !need(t, hasCommand('cc'), 'needs cc')) return;
+    const server = await startGanesha(t);
+    if (server === null) return;
+    const { directory } = await startMount(t, server.url(version as '3'));
+    const ran = await shell('cc -o posix "$1" && mkdir empty && cd empty && ../posix && ls -A', directory, [POSIX_C!]);
+    assert.equal(ran.stdout, 'ok\n', ran.stderr);
+  });
+}
+
+test('a database works on it', async (t) => {
+  if (!needFuse(t) || !need(t, hasCommand('sqlite3'), 'sqlite3 is not installed')) return;
+  const server = await startGanesha(t);
+  if (server === null) return;
+  const { directory } = await startMount(t, server.url('3'));
+  const sql = 'create table t(a); insert into t values(1),(2),(39); select sum(a) from t;';
+  const ran = await shell(
+    `sqlite3 db '${sql}' && sqlite3 db 'pragma integrity_check; select count(*) from t'`,
+    directory,
+  );
+  assert.equal(ran.stdout, '42\nok\n3\n', ran.stderr);
+});
+
+test('what another client changes is seen at the next open, and in the next listing', async (t) => {
+  if (!needFuse(t)) return;
+  const server = await startGanesha(t);
+  if (server === null) return;
+  const { directory } = await startMount(t, server.url('3'));
+  const behind = (name: string): string => join(server.exportDir, name);
+  writeFileSync(behind('f'), 'one');
+  assert.equal((await shell('cat f; cat f', directory)).stdout, 'oneone');
+  writeFileSync(behind('f'), 'two');
+  assert.equal((await shell('cat f', directory)).stdout, 'two');
+  writeFileSync(behind('g'), 'new');
+  assert.equal((await shell('ls; cat g', directory)).stdout, 'f\ng\nnew');
+  await shell('echo three > f', directory);
+  assert.equal(readFileSync(behind('f'), 'utf8'), 'three\n');
+});
+
+test('a process that is killed leaves no mount behind', async (t) => {
+  if (!needFuse(t)) return;
+  const server = await startGanesha(t);
+  if (server === null) return;
+  const { directory, child, exited } = await startMount(t, server.url('3'));
+  assert.ok(isMounted(directory));
+  child.kill('SIGKILL');
+  await exited;
+  await until('the guardian has unmounted', () => !isMounted(directory));
+  assert.deepEqual(readdirSync(directory), []);
+});
+
+test('Ctrl-C and SIGHUP unmount, also while a program uses the mount', async (t) => {
+  if (!needFuse(t)) return;
+  const server = await startGanesha(t);
+  if (server === null) return;
+  for (const signal of ['SIGINT', 'SIGHUP'] as const) {
+    const { directory, child, exited } = await startMount(t, server.url('3'));
+    const user = spawn('sleep', ['1000'], { cwd: directory, stdio: 'ignore' });
+    await until('it uses the mount', () => readFileSync(`/proc/${user.pid}/comm`, 'utf8') === 'sleep\n');
+    child.kill(signal);
+    assert.equal(await exited, 0);
+    assert.ok(!isMounted(directory));
+    user.kill('SIGKILL');
+  }
+});
+
+test('isthmus unmount: refuses while it is used, and says what is not a mount of ours', async (t) => {
+  if (!needFuse(t)) return;
+  const server = await startGanesha(t);
+  if (server === null) return;
+  const { directory, exited } = await startMount(t, server.url('3'));
+  const unmount = (...args: string[]) => spawnSync(process.execPath, [MAIN, 'unmount', ...args], { encoding: 'utf8' });
+  const user = spawn('sleep', ['1000'], { cwd: directory, stdio: 'ignore' });
+  await until('it uses the mount', () => readFileSync(`/proc/${user.pid}/comm`, 'utf8') === 'sleep\n');
+  const busy = unmount(directory);
+  assert.equal(busy.status, 1);
+  assert.match(busy.stderr, /EBUSY.*--lazy/);
+  assert.ok(isMounted(directory));
+  const gone = new Promise((resolve) => user.once('exit', resolve));
+  user.kill('SIGKILL');
+  await gone;
+  assert.equal(unmount(directory).status, 0);
+  assert.equal(await exited, 0);
+  assert.match(unmount(directory).stderr, /nothing is mounted there/);
+  assert.match(unmount('/proc').stderr, /what is mounted there is proc/);
+});
+
+test('mount -b returns when the mount stands', async (t) => {
+  if (!needFuse(t)) return;
+  const server = await startGanesha(t);
+  if (server === null) return;
+  const directory = mountPoint(t);
+  const back = spawnSync(process.execPath, [MAIN, 'mount', '-b', server.url('3'), directory], { encoding: 'utf8' });
+  assert.equal(back.status, 0, back.stderr);
+  assert.ok(isMounted(directory));
+  assert.equal((await shell('echo hello > f; cat f', directory)).stdout, 'hello\n');
+  assert.equal(spawnSync(process.execPath, [MAIN, 'unmount', directory]).status, 0);
+});
+
+test('what cannot be mounted is said in one line', async (t) => {
+  if (!needFuse(t)) return;
+  const server = await startGanesha(t);
+  if (server === null) return;
+  const mount = (...args: string[]) => spawnSync(process.execPath, [MAIN, 'mount', ...args], { encoding: 'utf8' });
+  const directory = mountPoint(t);
+  assert.match(mount(server.url('3'), join(directory, 'none')).stderr, /^isthmus mount: ENOENT: .*none/);
+  assert.match(mount(server.url('3').replace('/export', '/none'), directory).stderr, /^isthmus mount: (ENOENT|EACCES)/);
+  assert.match(mount('http://x/y', directory).stderr, /not a URL of a file server/);
+  assert.match(mount('-b', server.url('3'), join(directory, 'none')).stderr, /^isthmus mount: ENOENT/);
+});
+
+test('a mount for one command: its exit code, and nobody else sees it', async (t) => {
+  if (!needFuse(t)) return;
+  const server = await startGanesha(t);
+  if (server === null) return;
+  const directory = mountPoint(t);
+  const run = async (script: string) =>
+    shell('"$1" "$2" mount "$3" "$4" -- sh -c "$5"', '/', [process.execPath, MAIN, server.url('3'), directory, script]);
+  const ran = await run(`cd ${directory} && echo kept > f && cat f && exit 7`);
+  assert.equal(ran.status, 7, ran.stderr);
+  assert.equal(ran.stdout, 'kept\n');
+  assert.equal(readFileSync(join(server.exportDir, 'f'), 'utf8'), 'kept\n');
+  assert.equal((await run('kill -TERM $$')).status, 143);
+  assert.deepEqual(readdirSync(directory), []);
+});
+
+test('without privileges, in a user namespace', async (t) => {
+  if (!needFuse(t)) return;
+  const id = '12345';
+  const asUser = ['setpriv', '--reuid', id, '--regid', id, '--clear-groups'];
+  const can = spawnSync(asUser[0]!, [...asUser.slice(1), 'unshare', '-Um', 'true'], { cwd: '/', stdio: 'ignore' });
+  if (!need(t, can.status === 0, 'no user namespaces for users here')) return;
+  const server = await startGanesha(t);
+  if (server === null) return;
+  chownSync(server.exportDir, Number(id), Number(id));
+  // Another name for the device, that anybody may open.
+  const own = mkdtempSync(join(tmpdir(), 'isthmus-user-'));
+  t.after(() => rmSync(own, { recursive: true, force: true }));
+  chmodSync(own, 0o777);
+  spawnSync('mknod', ['-m', '666', join(own, 'fuse'), 'c', '10', '229']);
+  mkdirSync(join(own, 'mnt'));
+  chmodSync(join(own, 'mnt'), 0o777);
+  const url = server.url('3').replace('uid=0', `uid=${id}`).replace('gid=0', `gid=${id}`);
+  const argv = [process.execPath, MAIN, 'mount', url, join(own, 'mnt'), '--device', join(own, 'fuse'), '--'];
+  const script = `cd ${join(own, 'mnt')} && echo mine > f && cat f && id -u && grep CapEff /proc/self/status`;
+  const ran = await shell('exec "$@"', '/', [...asUser, ...argv, 'sh', '-c', script]);
+  assert.equal(ran.stdout, `mine\n${id}\nCapEff:\t0000000000000000\n`, ran.stderr);
+  const plain = await shell('exec "$@"', '/', [...asUser, ...argv.slice(0, -1)]);
+  assert.equal(plain.status, 1);
+  assert.match(plain.stderr, /EPERM.*\n?.*needs root, or fusermount3/);
+});
+
+test('the server is killed and restarted under load: programs wait, and nothing is lost', async (t) => {
+  if (!needFuse(t)) return;
+  const server = await startGanesha(t);
+  if (server === null) return;
+  const { directory } = await startMount(t, server.url('3'));
+  const script = `
+    i=0
+    while [ $i -lt 30 ]; do
+      mkdir d$i; head -c 300000 /dev/zero | tr '\\0' "$((i % 10))" > d$i/f; mv d$i/f d$i/g; i=$((i + 1))
+    done
+    cat d*/g | wc -c`;
+  const running = shell(script, directory);
+  for (const each of [5, 15]) {
+    await until(`directory ${each} is there`, () => existsSync(join(server.exportDir, `d${each}`)));
+    await server.kill();
+    await server.restart();
+  }
+  const ran = await running;
+  assert.equal(ran.status, 0, ran.stderr);
+  assert.equal(ran.stdout.trim(), String(30 * 300_000));
+  for (let i = 0; i < 30; i++) {
+    const data = readFileSync(join(server.exportDir, `d${i}`, 'g'));
+    assert.ok(data.length === 300_000 && data.every((byte) => byte === 0x30 + (i % 10)), `d${i}`);
+  }
+});
+
+test('a program that waits for a silent server can be killed', async (t) => {
+  if (!needFuse(t)) return;
+  const server = await startGanesha(t);
+  if (server === null) return;
+  const { directory } = await startMount(t, server.url('3'));
+  server.pause();
+  // From outside: starting a program waits for its working directory.
+  const child = spawn('mkdir', [join(directory, 'd')], { cwd: '/', stdio: 'ignore' });
+  const exited = new Promise<string | null>((resolve) => child.once('exit', (_code, signal) => resolve(signal)));
+  await until('it waits in the kernel', () =>
+    / mkdir\) [SD] /.test(` ${readFileSync(`/proc/${child.pid}/stat`, 'utf8').replace('(', ' ')}`),
+  );
+  child.kill('SIGKILL');
+  assert.equal(await exited, 'SIGKILL');
+  server.resume();
+  assert.equal((await shell('ls', directory)).status, 0);
+});
+
+test('a directory of many files is listed whole, and a program starts from the mount', async (t) => {
+  if (!needFuse(t)) return;
+  const server = await startGanesha(t);
+  if (server === null) return;
+  const many = join(server.exportDir, 'many');
+  mkdirSync(many);
+  const names = Array.from({ length: 1500 }, (_, i) => `a name of some length for number ${i}`);
+  for (const name of names) writeFileSync(join(many, name), '');
+  copyFileSync('/bin/sh', join(server.exportDir, 'shell'));
+  const { directory } = await startMount(t, server.url('3'));
+  const listed = (await shell('ls many', directory)).stdout.trim().split('\n');
+  assert.deepEqual(listed.sort(), names.sort());
+  const big = await shell('cmp shell /bin/sh && ./shell -c "echo $((6 * 7))"', directory);
+  assert.equal(big.stdout, '42\n', big.stderr);
+});
