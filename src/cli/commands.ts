@@ -48,6 +48,11 @@ export const commands: readonly CommandEntry[] = [
     load: async () => (await import('./commands/unmount.ts')).unmount,
   },
   {
+    name: 'speculate',
+    summary: 'Runs a command on a remote tree ahead of the server’s answers.',
+    load: async () => (await import('./commands/speculate.ts')).speculate,
+  },
+  {
     name: 'nfs',
     summary: 'Lists, shows and copies files of a file server, without a mount.',
     load: async () => (await import('./commands/nfs.ts')).nfs,

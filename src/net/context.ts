@@ -28,7 +28,7 @@ export class NetContext {
 
   /** A buffer for a packet of `bytes` above IP, with HEADROOM before it; null (and counted) where there is none. */
   alloc(bytes: number): HeapBuffer | null {
-    const packet = this.heap.tryAlloc(HEADROOM + bytes);
+    const packet = this.heap.tryAlloc(Math.max(0, HEADROOM + bytes - this.heap.headroom));
     if (packet === null) {
       this.counters.drop(Reason.NO_BUFFER);
       return null;

@@ -1,8 +1,10 @@
 /** The xdp datapath between two namespaces, against sockets of the host: both address modes, both directions. */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import { NetworkSetup } from '../../src/linux/network-setup.ts';
 import { NetworkReader } from '../../src/linux/rtnetlink.ts';
-import { labFor } from '../linux/lab-support.ts';
+import { wordsOfText } from '../../src/net/ip/words.ts';
+import { labFor, until } from '../linux/lab-support.ts';
 import { ask, echoing, echoingDatagrams, exchange, past, pattern, ping, portOf, through } from './xdp-support.ts';
 
 const BYTES = pattern(100_000);
@@ -117,6 +119,25 @@ describe('xdp with the addresses of the host', () => {
       const udpPort = portOf(echoingDatagrams(server.udp(any)));
       assert.deepEqual(await ask(client.udp(any), to, udpPort, pattern(900)), pattern(900));
     }
+  });
+
+  it('follows the addresses of the host as they come and go', async (t) => {
+    const lab = labFor(t);
+    if (lab === null) return;
+    const { namespace, interfaceIndex } = lab.server;
+    const server = past(t, lab.server);
+    const port = portOf(echoing(server.listen('0.0.0.0')));
+    const setup = namespace.run(() => new NetworkSetup());
+    t.after(() => setup.close());
+    const has = (address: string): boolean =>
+      server.datapath.stack.addresses.list.some(({ family, w3 }) => family === 4 && w3 === wordsOfText(address).w3);
+    setup.addAddress(interfaceIndex, '10.88.0.77', 24);
+    await until(() => has('10.88.0.77'), 'the address is known', 30_000);
+    const connection = await through(t, lab.client).connect('10.88.0.77', port);
+    assert.deepEqual(await exchange(connection, BYTES), BYTES);
+    connection.close();
+    setup.removeAddress(interfaceIndex, '10.88.0.77', 24);
+    await until(() => !has('10.88.0.77'), 'the address is forgotten', 30_000);
   });
 
   it('leaves every other port to the host, and gives its own back', async (t) => {

@@ -99,7 +99,12 @@ export class Ground {
     roomForClients(made.peer);
     this.#host = new Host(this.k, options.policy ?? OWN_CORE).start();
     this.peer = new Peer(made.peer);
-    this.atRest = this.k.heap.inUse;
+    this.atRest = this.held;
+  }
+
+  /** Buffers in use, but for frames that the link has given to the kernel to receive into. */
+  get held(): number {
+    return this.k.heap.inUse - (this.datapath.observe()['link.receiving'] ?? 0);
   }
 
   async close(): Promise<void> {

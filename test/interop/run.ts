@@ -36,7 +36,7 @@ interface Sizes {
 }
 
 async function trial(ground: Ground, name: string, body: () => Promise<void>, bytes = 0): Promise<void> {
-  const { datapath, k } = ground;
+  const { datapath } = ground;
   const before = datapath.observe();
   const began = performance.now();
   // A trial without progress says where it stands before somebody ends it.
@@ -49,7 +49,7 @@ async function trial(ground: Ground, name: string, body: () => Promise<void>, by
   const seconds = (performance.now() - began) / 1000;
   await trials.settle(ground);
   const rate = bytes > 0 ? `, ${((bytes * 8) / seconds / 1e9).toFixed(2)} Gbit/s each way` : '';
-  tell(`${name}: ${seconds.toFixed(2)} s${rate}; ${k.heap.inUse - ground.atRest} buffers more than at the start`);
+  tell(`${name}: ${seconds.toFixed(2)} s${rate}; ${ground.held - ground.atRest} buffers more than at the start`);
   tell(`  ${difference(before, datapath.observe())}`);
 }
 

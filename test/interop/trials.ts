@@ -336,7 +336,7 @@ export async function settle(ground: Ground): Promise<void> {
   const deadline = performance.now() + 30_000;
   // A link may hold some frames more or less than it did at the start; and of datagrams that lost a fragment the others
   // are kept for a while.
-  const held = (): number => k.heap.inUse - datapath.stack.reassembly.held;
+  const held = (): number => ground.held - datapath.stack.reassembly.held;
   while (k.openQueues > 0 || k.draining > 0 || left() > 0 || held() > atRest + 8) {
     assert.ok(
       performance.now() < deadline,

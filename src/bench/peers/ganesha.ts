@@ -14,6 +14,7 @@ import { startFakeRpcbind } from './rpcbind.ts';
 const READY = 'NFS SERVER INITIALIZED';
 const READY_MS = 30_000;
 const STOP_MS = 10_000;
+const CLOCK_TICK_MS = 20;
 const OVERLAYFS = 0x794c7630;
 const PSEUDO_PATH = '/export';
 
@@ -47,7 +48,7 @@ export class Ganesha {
   readonly #options: GaneshaOptions;
   readonly #rpcbind: Server;
   #child: ChildProcess | null = null;
-  #startedSecond = 0;
+  #readySecond = 0;
 
   private constructor(directory: string, ports: readonly [number, number], rpcbind: Server, options: GaneshaOptions) {
     this.directory = directory;
@@ -94,17 +95,20 @@ export class Ganesha {
     await this.#end('SIGKILL');
   }
 
-  /** Starts it (again) on the same ports and files, not within the second of the last start: the write verifier is a time in seconds. */
+  /** Starts it (again) on the same ports and files, not within the second in which it was last ready: its write verifier is a time in seconds. */
   async restart(): Promise<void> {
     await this.#end('SIGKILL');
-    while (wallSecond() === this.#startedSecond) await sleep(10);
-    this.#startedSecond = wallSecond();
+    // It takes the time from a clock that may be a tick behind.
+    while (Date.now() < (this.#readySecond + 1) * 1000 + CLOCK_TICK_MS) await sleep(5);
     writeFileSync(join(this.directory, 'conf'), this.#configuration());
     writeFileSync(join(this.directory, 'log'), '');
     const child = spawn('unshare', ['--mount', 'sh', '-c', this.#script()], { stdio: 'ignore' });
     this.#child = child;
     for (const end = performance.now() + READY_MS; ; await sleep(5)) {
-      if (this.log().includes(READY)) return;
+      if (this.log().includes(READY)) {
+        this.#readySecond = Math.floor(Date.now() / 1000);
+        return;
+      }
       if (child.exitCode !== null || child.signalCode !== null || performance.now() > end) break;
     }
     throw new Error(`nfs-ganesha did not start:\n${this.log().slice(-4000)}`);
@@ -175,10 +179,6 @@ EXPORT {
 LOG { Default_Log_Level = EVENT; }
 `;
   }
-}
-
-function wallSecond(): number {
-  return Math.floor(Date.now() / 1000);
 }
 
 /** Where files have handles: not on an overlay. */

@@ -165,7 +165,10 @@ async function untilEnd(url: string, mounted: Mount, io: Io): Promise<number> {
 /** The exit code, as a shell tells it. Ctrl-C is the command's affair. */
 function runCommand(command: readonly string[]): Promise<number> {
   // Whoever got capabilities only for the mount does not pass them on.
-  const argv = process.env[IN_NAMESPACE] === undefined ? command : ['setpriv', '--ambient-caps=-all', '--', ...command];
+  const plain =
+    process.env[IN_NAMESPACE] === undefined ? command : ['setpriv', '--ambient-caps=-all', '--', ...command];
+  // By way of a shell: starting a program waits until it is executed, and this thread has to serve it if it is on the mount.
+  const argv = ['sh', '-c', 'exec "$@"', 'sh', ...plain];
   const { [IN_NAMESPACE]: _, ...env } = process.env;
   return new Promise((resolve, reject) => {
     const child = spawn(argv[0]!, argv.slice(1), { stdio: 'inherit', env });

@@ -60,7 +60,7 @@ export class Backlog extends OperationFifo {
   resume(c: Connection): void {
     for (let op = this.head; op !== null && c.unsent <= c.sendBuffer >> 1; op = this.head) {
       const held = op.value as Held | undefined;
-      if (held !== undefined && (!this.#handHeld(c, op, held) || c.unsent > c.sendBuffer)) break;
+      if (held !== undefined && (!this.#handHeld(c, op, held, false) || c.unsent > c.sendBuffer)) break;
       this.shift();
       op.complete(undefined);
     }
@@ -68,25 +68,25 @@ export class Backlog extends OperationFifo {
     if (this.head !== null) c.wasFull = true;
   }
 
-  /** The stream ends after what was pushed: TCP gets all of it now, limit or not. False where it could not take it. */
+  /** The stream ends after what was pushed: TCP gets all of it now, limits or not. False for 1 GiB, which it cannot take. */
   handAll(c: Connection): boolean {
     for (let op = this.head; op !== null; op = op.next_) {
       const held = op.value as Held | undefined;
-      if (held !== undefined && !this.#handHeld(c, op, held)) return false;
+      if (held !== undefined && !this.#handHeld(c, op, held, true)) return false;
     }
     return true;
   }
 
-  #handHeld(c: Connection, op: Operation<unknown>, held: Held): boolean {
+  #handHeld(c: Connection, op: Operation<unknown>, held: Held, last: boolean): boolean {
     const { buffers, offsets, lengths, bytes } = held;
-    if (!fits(c, buffers.length, bytes)) return false;
+    if (!fits(c, last ? 0 : buffers.length, bytes)) return false;
     for (let i = 0; i < buffers.length; i++) {
       const buffer = buffers[i]!;
       const { offset, length } = buffer;
       buffer.offset = offsets[i]!;
       buffer.length = lengths[i]!;
       const shared = buffer.references > 1;
-      sendOrRelease(c, buffer);
+      sendOrRelease(c, buffer, last);
       if (!shared) continue;
       // Others go on with the view that they have.
       buffer.offset = offset;
@@ -119,21 +119,22 @@ export class Backlog extends OperationFifo {
   }
 }
 
+/** @param count 0 where the number does not matter */
 function fits(c: Connection, count: number, bytes: number): boolean {
-  return c.sendQueue.count + count <= c.tcp.config.maxSendBuffers && c.unsent + bytes < MAX_WINDOW;
+  return (count === 0 || c.sendQueue.count + count <= c.tcp.config.maxSendBuffers) && c.unsent + bytes < MAX_WINDOW;
 }
 
 /** Gives TCP the buffers of a push; false, and it has none of them, where it has no room for so many. */
 function hand(c: Connection, sga: Sga): boolean {
   if (!Array.isArray(sga)) return fits(c, 1, (sga as HeapBuffer).length) && c.send(sga as HeapBuffer);
   if (!fits(c, sga.length, bytesOf(sga))) return false;
-  for (let i = 0; i < sga.length; i++) sendOrRelease(c, (sga as readonly HeapBuffer[])[i]!);
+  for (let i = 0; i < sga.length; i++) sendOrRelease(c, (sga as readonly HeapBuffer[])[i]!, false);
   return true;
 }
 
 /** Refused only by a connection that is over, and then nothing more of it is sent. */
-function sendOrRelease(c: Connection, buffer: HeapBuffer): void {
-  if (!c.send(buffer)) buffer.release();
+function sendOrRelease(c: Connection, buffer: HeapBuffer, last: boolean): void {
+  if (!c.send(buffer, last)) buffer.release();
 }
 
 function bytesOf(sga: Sga): number {

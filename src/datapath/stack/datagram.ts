@@ -23,6 +23,9 @@ const MAX_HELD = 4096;
 interface Held {
   readonly op: Operation<unknown>;
   readonly buffer: HeapBuffer;
+  /** The view as it was pushed. */
+  readonly offset: number;
+  readonly length: number;
   /** Null: to whom it came from, or to the connected peer. */
   readonly to: Endpoint | null;
 }
@@ -232,8 +235,9 @@ export class DatagramQueue {
   }
 
   #hold(op: Operation<unknown>, buffer: HeapBuffer, to: Endpoint | null): void {
-    this.#held.push({ op, buffer, to });
-    this.#heldBytes += buffer.length;
+    const { offset, length } = buffer;
+    this.#held.push({ op, buffer, offset, length, to });
+    this.#heldBytes += length;
     if (this.listed) return;
     this.listed = true;
     this.core.blocked.push(this);
@@ -243,9 +247,14 @@ export class DatagramQueue {
   flush(): boolean {
     const socket = this.#socket;
     let sent = 0;
-    for (const { op, buffer, to } of this.#held) {
-      const { length } = buffer;
+    for (const { op, buffer, offset, length, to } of this.#held) {
+      const others = buffer.references > 1;
+      const view = others ? { offset: buffer.offset, length: buffer.length } : null;
+      buffer.offset = offset;
+      buffer.length = length;
       const errno = this.#transmit(socket!, buffer, to?.words ?? null, to?.port ?? 0);
+      // Others go on with the view that they have.
+      if (view !== null) Object.assign(buffer, view);
       if (errno === ERRNO.EAGAIN) break;
       sent++;
       this.#heldBytes -= length;
@@ -274,7 +283,7 @@ export class DatagramQueue {
     const held = this.#held.find((one) => one.op === op);
     if (held === undefined) return;
     this.#held = this.#held.filter((one) => one !== held);
-    this.#heldBytes -= held.buffer.length;
+    this.#heldBytes -= held.length;
     held.buffer.release();
   }
 

@@ -21,8 +21,12 @@ export interface XdpDeviceOptions {
   readonly queues: readonly number[];
   readonly frames: FrameHeap;
   readonly zeroCopy: 'try' | 'never';
-  /** Frames given to the kernel for receiving, of each queue; a power of two. Default 512. */
+  /**
+   * Frames given to the kernel for receiving, of each queue: at first, and at most, since twice as many are given whenever
+   * half of them have come at once. Powers of two. Default 512 and 4096.
+   */
   readonly receiveFrames?: number;
+  readonly maxReceiveFrames?: number;
   /** Frames sent at most before their completion; a power of two. Default 2048. */
   readonly transmitFrames?: number;
   /** Checksums of frames received are not looked at. */
@@ -46,11 +50,13 @@ export class XdpDeviceCounters {
 /** One queue. Plain data for the device's loops. */
 class Lane {
   readonly socket: XdpSocket;
-  /** Frames that the kernel has for receiving, or has received into. */
+  /** Frames that the kernel has for receiving, or has received into; and how many it should have. */
   outstanding = 0;
+  target: number;
 
-  constructor(socket: XdpSocket) {
+  constructor(socket: XdpSocket, target: number) {
     this.socket = socket;
+    this.target = target;
   }
 }
 
@@ -63,7 +69,7 @@ export class XdpDevice implements Device {
   readonly #heap: Heap;
   readonly #lanes: Lane[] = [];
   readonly #transmitter: XdpSocket;
-  readonly #target: number;
+  readonly #maxTarget: number;
   readonly #base: number;
   readonly #end: number;
   readonly #frameBytes: number;
@@ -93,7 +99,10 @@ export class XdpDevice implements Device {
     this.mtu = Math.min(options.mtu, largestMtu(frameBytes));
     this.offloads = { receiveChecksum: options.trustChecksums ?? false };
     this.#heap = heap;
-    this.#target = options.receiveFrames ?? 512;
+    // Half of the frames are the program's.
+    const share = 2 ** Math.floor(Math.log2(Math.max(2, frames.count / 2 / queues.length)));
+    this.#maxTarget = Math.min(share, options.maxReceiveFrames ?? 4096);
+    const target = Math.min(this.#maxTarget, options.receiveFrames ?? 512);
     this.#base = frames.offset;
     this.#end = frames.offset + frames.byteLength;
     this.#frameBytes = frameBytes;
@@ -112,14 +121,14 @@ export class XdpDevice implements Device {
           offset: frames.offset,
           byteLength: frames.byteLength,
           frameBytes,
-          receiveEntries: this.#target,
+          receiveEntries: this.#maxTarget,
           transmitEntries,
-          fillEntries: this.#target,
+          fillEntries: this.#maxTarget,
           completionEntries: this.#maxInFlight,
           zeroCopy: options.zeroCopy,
           ...(shareWith && { shareWith }),
         });
-        this.#lanes.push(new Lane(socket));
+        this.#lanes.push(new Lane(socket, target));
       }
       this.#transmitter = this.#lanes[0]!.socket;
       this.replenish();
@@ -136,6 +145,13 @@ export class XdpDevice implements Device {
   /** A queue has fewer frames for receiving than it should, because the heap had none. */
   get starving(): boolean {
     return this.#starving;
+  }
+
+  /** Frames that the kernel has for receiving: buffers of the heap that nobody else has. */
+  get receiving(): number {
+    let sum = 0;
+    for (const { outstanding } of this.#lanes) sum += outstanding;
+    return sum;
   }
 
   /** Frames in flight. */
@@ -173,8 +189,9 @@ export class XdpDevice implements Device {
 
   #receiveFrom(lane: Lane, input: FrameInput, budget: number): number {
     const { socket } = lane;
-    const count = socket.receive(budget);
-    if (count === 0) return 0;
+    const available = socket.receiveRing.available();
+    if (available === 0) return 0;
+    const count = available < budget ? available : budget;
     const receiving = this.#receiving;
     const shift = this.#frameShift;
     let kept = 0;
@@ -195,7 +212,8 @@ export class XdpDevice implements Device {
     socket.releaseReceived(count);
     this.counters.framesIn += count;
     lane.outstanding -= kept;
-    if (kept > 0) this.#fill(lane);
+    if (2 * available > lane.target && lane.target < this.#maxTarget) lane.target *= 2;
+    if (lane.outstanding < lane.target) this.#fill(lane);
     socket.publishFill();
     return count;
   }
@@ -204,7 +222,7 @@ export class XdpDevice implements Device {
   replenish(): void {
     this.#starving = false;
     for (const lane of this.#lanes) {
-      if (lane.outstanding === this.#target) continue;
+      if (lane.outstanding >= lane.target) continue;
       this.#fill(lane);
       lane.socket.publishFill();
     }
@@ -214,7 +232,7 @@ export class XdpDevice implements Device {
     const { socket } = lane;
     const heap = this.#heap;
     const frameBytes = this.#frameBytes;
-    let missing = this.#target - lane.outstanding;
+    let missing = lane.target - lane.outstanding;
     for (; missing > 0; missing--) {
       const buffer = heap.tryAlloc(frameBytes - heap.headroom);
       if (buffer === null) break;
@@ -225,7 +243,7 @@ export class XdpDevice implements Device {
       this.#receiving[(buffer.base - this.#base) >> this.#frameShift] = buffer;
       socket.fill(buffer.base);
     }
-    lane.outstanding = this.#target - missing;
+    lane.outstanding = lane.target - missing;
     if (missing > 0) {
       this.#starving = true;
       this.counters.starved++;

@@ -36,6 +36,8 @@ export function largestMtu(frameBytes: number): number {
 export interface FrameHeap {
   readonly heap: Heap;
   readonly frameBytes: number;
+  /** Buffers of the size of a frame. */
+  readonly count: number;
   /** The part of the region that is the UMEM. */
   readonly offset: number;
   readonly byteLength: number;
@@ -60,11 +62,12 @@ export function mapFrameHeap(frameBytes: number, options: HeapOptions = {}): Fra
     byteLength += bytes * count;
   }
   if (offset % PAGE_BYTES !== 0) throw new RangeError(`the larger buffers are no whole pages: ${offset} bytes`);
-  if (!classes.some(({ bytes }) => bytes === frameBytes)) {
+  const count = classes.find(({ bytes }) => bytes === frameBytes)?.count;
+  if (count === undefined) {
     throw new RangeError(`an xdp datapath needs buffers of ${frameBytes} bytes, one for each frame`);
   }
   byteLength = Math.floor(byteLength / frameBytes) * frameBytes;
   const region = mapArena(heapBytes(classes), { populate: false });
   const heap = new Heap(region, { headroom: LINK_HEADROOM, ...options, sizeClasses: classes });
-  return { heap, frameBytes, offset, byteLength };
+  return { heap, frameBytes, count, offset, byteLength };
 }

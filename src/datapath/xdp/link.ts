@@ -295,7 +295,8 @@ export class XdpLink implements Link {
     }
     const { passed: toOthers = 0, taken: fromOthers = 0, dropped: exchangeDropped = 0 } = this.#exchange ?? {};
     if (this.#exchange !== null) Object.assign(sums, { toOthers, fromOthers, exchangeDropped });
-    return { ...this.device.counters, sending: this.device.sending, redirected, passed, noSocket, fragments, ...sums };
+    const { receiving, sending } = this.device;
+    return { ...this.device.counters, receiving, sending, redirected, passed, noSocket, fragments, ...sums };
   }
 
   dispose(): void {

@@ -9,7 +9,7 @@ import { Life, MAX_WINDOW, TcpState } from './constants.ts';
 import { windowUpdateDue } from './receive.ts';
 import { armLife } from './timers.ts';
 
-export function sendOn(c: Connection, buffer: HeapBuffer): boolean {
+export function sendOn(c: Connection, buffer: HeapBuffer, last: boolean): boolean {
   const { state, tcp } = c;
   if (c.finQueued || state === TcpState.CLOSED) return false;
   if (buffer.length === 0) {
@@ -17,7 +17,7 @@ export function sendOn(c: Connection, buffer: HeapBuffer): boolean {
     return true;
   }
   const queued = c.unsent + buffer.length;
-  if (c.sendQueue.count >= tcp.config.maxSendBuffers || queued >= MAX_WINDOW) {
+  if ((c.sendQueue.count >= tcp.config.maxSendBuffers && !last) || queued >= MAX_WINDOW) {
     tcp.counters.sendRefused++;
     c.wasFull = true;
     return false;

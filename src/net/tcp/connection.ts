@@ -229,9 +229,10 @@ export class Connection implements Timed {
    * Queues a buffer's bytes; they go out in the next flush. Takes over the caller's reference when it gives true.
    * It takes the buffer that passes the send buffer's limit (see {@link Connection.writable}) and those after it, up to
    * `maxSendBuffers`. False, and the reference stays the caller's: that many are queued, or the stream is closed.
+   * @param last one of the last before the end of the stream, which its owner holds already: it is taken all the same
    */
-  send(buffer: HeapBuffer): boolean {
-    return sendOn(this, buffer);
+  send(buffer: HeapBuffer, last = false): boolean {
+    return sendOn(this, buffer, last);
   }
 
   /** The next received data, with one reference for the caller; null when there is none now (see {@link Connection.ended}). */

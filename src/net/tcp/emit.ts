@@ -84,7 +84,8 @@ export function emit(c: Connection, seq: number, dataLength: number, flags: numb
   }
   if (packet === null) {
     const copied = payload === null ? dataLength : 0;
-    packet = tcp.heap.tryAlloc(HEADROOM + headerLength + copied);
+    // The heap's own headroom counts: a small message and its header fit in the smallest buffers.
+    packet = tcp.heap.tryAlloc(Math.max(0, HEADROOM + headerLength + copied - tcp.heap.headroom));
     if (packet === null && copied <= RESERVE_DATA) packet = tcp.takeReserve();
     if (packet === null) {
       tcp.counters.noBuffer++;

@@ -13,8 +13,8 @@ import { type Content, type ContentSource, RemoteFile, type TimeLike } from './f
 import { type OpenFlags, parseFlags } from './flags.ts';
 import { type Budget, Inode } from './inode.ts';
 import { NameCache } from './name-cache.ts';
-import { asFileCall, joinPath, type Path, parsePath } from './path.ts';
-import { forEach, listDirectory, makeTree, removeTree } from './remove.ts';
+import { asFileCall, joinPath, type Path, parsePath, pathOf } from './path.ts';
+import { forEach, listDirectory, removeTree } from './remove.ts';
 import { entryName, RemoteDirent, type RemoteStatFs, RemoteStats, toStatFs, toTime } from './stats.ts';
 import { RemoteReadStream, RemoteWriteStream, type StreamOptions } from './streams.ts';
 import { type Found, type Place, Walker } from './walk.ts';
@@ -193,20 +193,39 @@ export class RemoteFiles {
     const { mode = 0o777, recursive = false, signal } = typeof options === 'number' ? { mode: options } : options;
     const bits = mode & ~this.#umask & 0o7777;
     return asFileCall('mkdir', path, undefined, async () => {
-      if (!recursive) {
-        await this.#walker.inDirectory(path, 'mkdir', { signal }, (directory, name) =>
-          this.server.mkdir(directory, name, { mode: bits }, { signal }),
-        );
-        return undefined;
-      }
-      const { components } = parsePath(path, 'mkdir');
-      const there = await makeTree(this.server, components, bits, { signal });
-      if (there === components.length) return undefined;
-      return `/${components
-        .slice(0, there + 1)
-        .map((name) => Buffer.from(name).toString('utf8'))
-        .join('/')}`;
+      if (recursive) return this.#makeTree(parsePath(path, 'mkdir').components, bits, { signal });
+      await this.#mkdir(path, bits, { signal });
+      return undefined;
     });
+  }
+
+  #mkdir(path: Path, mode: number, options: FileOptions): Promise<unknown> {
+    return this.#walker.inDirectory(path, 'mkdir', options, (directory, name) =>
+      this.server.mkdir(directory, name, { mode }, options),
+    );
+  }
+
+  /** Makes a directory, and first what is missing above; gives the path of the first one made. */
+  async #makeTree(components: readonly Uint8Array[], mode: number, options: FileOptions): Promise<string | undefined> {
+    if (components.length === 0) return undefined;
+    const path = pathOf(components);
+    try {
+      await this.#mkdir(path, mode, options);
+      return path.toString('utf8');
+    } catch (error) {
+      const { code } = error as { code?: string };
+      if (code === 'ENOENT' && components.length > 1) {
+        const first = await this.#makeTree(components.slice(0, -1), mode, options);
+        return (await this.#makeTree(components, mode, options)) === undefined
+          ? first
+          : (first ?? path.toString('utf8'));
+      }
+      // EBUSY: a path that ends in `..` is there if the walk to it ends.
+      if (code !== 'EEXIST' && code !== 'EBUSY') throw error;
+      const place = await this.#walker.at(path, 'mkdir', true, options, async ({ found }) => found);
+      if (place?.attributes.type !== FileType.directory) throw systemError(ERRNO.EEXIST, 'mkdir');
+      return undefined;
+    }
   }
 
   rmdir(path: Path, options?: FileOptions): Promise<void> {

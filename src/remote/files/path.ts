@@ -43,6 +43,11 @@ export function isDotDot(name: Name | undefined): boolean {
   return name !== undefined && name.length === 2 && name[0] === DOT && name[1] === DOT;
 }
 
+/** An absolute path of these components. */
+export function pathOf(components: readonly Name[]): Buffer {
+  return Buffer.concat(components.flatMap((name) => [Buffer.from('/'), name]));
+}
+
 export function pathText(path: Path): string {
   return typeof path === 'string' ? path : Buffer.from(path).toString('utf8');
 }

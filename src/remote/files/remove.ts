@@ -1,8 +1,7 @@
 /**
- * Removing and making whole trees: `rm` with `recursive`, `mkdir` with `recursive`.
+ * Listing and removing whole directories: `readdir`, and `rm` with `recursive`.
  * It asks the server; many names at once, but never a directory before what is in it.
  */
-import { ERRNO, systemError } from '../../errors.ts';
 import { RemoteError } from '../remote-error.ts';
 import {
   type CallOptions,
@@ -16,6 +15,8 @@ import {
 
 /** Requests at once. */
 const WINDOW = 32;
+/** Directories removed at once. */
+const TREES = 8;
 /** A directory that somebody else keeps filling is given up after this many listings. */
 const MAX_ROUNDS = 16;
 
@@ -42,11 +43,20 @@ export async function removeTree(
   name: Name,
   directory: Handle,
   options?: CallOptions,
+  depth = 0,
 ): Promise<void> {
   for (let round = 0; ; round++) {
-    const entries: DirectoryEntry[] = [];
-    for await (const page of listDirectory(server, directory, true, options)) entries.push(...page);
-    await forEach(entries, (entry) => removeEntry(server, directory, entry, options));
+    const below: { name: Name; handle: Handle }[] = [];
+    for await (const page of listDirectory(server, directory, true, options)) {
+      await forEach(page, async (entry) => {
+        const child = await removeUnlessDirectory(server, directory, entry, options);
+        if (child !== null) below.push({ name: entry.name, handle: child });
+      });
+    }
+    // Many trees at once only at the top: what is outstanding must not grow with the depth.
+    const descend = (child: (typeof below)[number]) =>
+      removeTree(server, directory, child.name, child.handle, options, depth + 1);
+    await forEach(below, descend, depth === 0 ? TREES : 1);
     try {
       await server.rmdir(parent, name, options);
       return;
@@ -58,95 +68,38 @@ export async function removeTree(
   }
 }
 
-async function removeEntry(
+/** Removes an entry, or gives its handle if it is a directory. */
+async function removeUnlessDirectory(
   server: RemoteServer,
   directory: Handle,
   entry: DirectoryEntry,
   options: CallOptions | undefined,
-): Promise<void> {
+): Promise<Handle | null> {
+  const { name, attributes, handle } = entry;
   try {
-    const known =
-      entry.handle !== null && entry.attributes !== null
-        ? (entry as { handle: Handle; attributes: NonNullable<DirectoryEntry['attributes']> })
-        : null;
-    const found = known ?? (await server.lookup(directory, entry.name, options));
-    if (found.attributes.type === FileType.directory) {
-      await removeTree(server, directory, entry.name, found.handle, options);
-    } else {
-      await server.remove(directory, entry.name, options);
-    }
+    const found =
+      handle !== null && attributes !== null ? { handle, attributes } : await server.lookup(directory, name, options);
+    if (found.attributes.type === FileType.directory) return found.handle;
+    await server.remove(directory, name, options);
   } catch (error) {
     if (!isGone(error)) throw error;
   }
+  return null;
 }
 
 function isGone(error: unknown): boolean {
   return error instanceof RemoteError && (error.code === 'ENOENT' || error.code === 'ESTALE');
 }
 
-/** Makes a directory and those above it that are missing; gives how many components of the path existed already. */
-export async function makeTree(
-  server: RemoteServer,
-  components: readonly Name[],
-  mode: number,
-  options?: CallOptions,
-): Promise<number> {
-  let directory = server.root;
-  let existing = 0;
-  let making = false;
-  for (const name of components) {
-    const step = making ? null : await findDirectory(server, directory, name, options);
-    if (step !== null) {
-      directory = step;
-      existing++;
-      continue;
-    }
-    making = true;
-    directory = await makeOrFind(server, directory, name, mode, options);
-  }
-  return existing;
-}
-
-async function makeOrFind(
-  server: RemoteServer,
-  directory: Handle,
-  name: Name,
-  mode: number,
-  options: CallOptions | undefined,
-): Promise<Handle> {
-  try {
-    return (await server.mkdir(directory, name, { mode }, options)).handle;
-  } catch (error) {
-    const found =
-      error instanceof RemoteError && error.code === 'EEXIST'
-        ? await findDirectory(server, directory, name, options)
-        : null;
-    if (found === null) throw error;
-    return found;
-  }
-}
-
-async function findDirectory(
-  server: RemoteServer,
-  directory: Handle,
-  name: Name,
-  options: CallOptions | undefined,
-): Promise<Handle | null> {
-  try {
-    const { handle, attributes } = await server.lookup(directory, name, options);
-    if (attributes.type === FileType.directory) return handle;
-    throw systemError(attributes.type === FileType.symlink ? ERRNO.EEXIST : ERRNO.ENOTDIR, 'mkdir');
-  } catch (error) {
-    if (error instanceof RemoteError && error.code === 'ENOENT') return null;
-    throw error;
-  }
-}
-
-/** Works on up to WINDOW elements at once; the first failure ends it. */
-export async function forEach<T>(list: readonly T[], work: (element: T) => Promise<void>): Promise<void> {
+/** Works on up to `window` elements at once; the first failure ends it. */
+export async function forEach<T>(
+  list: readonly T[],
+  work: (element: T) => Promise<void>,
+  window = WINDOW,
+): Promise<void> {
   let next = 0;
   const worker = async () => {
     while (next < list.length) await work(list[next++] as T);
   };
-  await Promise.all(Array.from({ length: Math.min(WINDOW, list.length) }, worker));
+  await Promise.all(Array.from({ length: Math.min(window, list.length) }, worker));
 }

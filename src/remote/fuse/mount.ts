@@ -28,10 +28,13 @@ export interface MountOptions {
 /** Milliseconds that an end waits for unwritten data, and for the kernel to let go. */
 const FLUSH_MS = 30_000;
 const DETACH_MS = 300;
+const LEAVE_MS = 2_000;
 
 export interface Mount {
   readonly session: FuseSession;
   readonly directory: string;
+  /** Of the FUSE device: who answers requests past the session (speculation, from another thread) writes here. */
+  readonly descriptor: number;
   /** The process that unmounts if we die. */
   readonly guardianPid: number;
   /**
@@ -91,11 +94,14 @@ function serve(
     session.stop();
     session.closeAll();
     device.close();
+    // Files that were removed while open go now.
+    await within(Promise.all([...view.nodes.all()].flatMap(({ leaving }) => [...leaving])), LEAVE_MS);
     return unwritten;
   };
   return {
     session,
     directory,
+    descriptor: device.fd,
     guardianPid: guardian.pid,
     unmount: () => {
       ending ??= end();

@@ -65,9 +65,12 @@ export async function findDone(lost: Lost, ask: Ask): Promise<readonly Operation
   const possible = [0, ...new Set(events.map((event) => event.operation + 1))].filter(
     (count) => count <= unchanged && agrees(events, sights, count),
   );
-  if (possible.length !== 1) return null;
-  const count = possible[0]!;
-  const next = events.find((event) => event.operation >= count)?.operation ?? operations.length;
+  const count = possible[0];
+  if (count === undefined) return null;
+  // What may be done twice in the same way need not be told apart from what was not done.
+  const most = possible[possible.length - 1]!;
+  if (!operations.slice(count, most).every(isSameTwice)) return null;
+  const next = events.find((event) => event.operation >= most)?.operation ?? operations.length;
   if (!mayBeRepeated(operations.slice(count, next))) return null;
   const results: OperationResult[] = [];
   for (let i = 0; i < count; i++) {
@@ -85,7 +88,7 @@ function eventsOf(operation: Operation, index: number): Event[] {
     case 'symlink':
     case 'mknod':
     case 'link': {
-      const anyway = operation.op === 'create' && operation.mode !== 'guarded';
+      const anyway = operation.op === 'create' && operation.mode === 'unchecked';
       const { directory, name } = operation;
       return [{ operation: index, directory, name, before: anyway ? null : false, after: true }];
     }
@@ -100,6 +103,11 @@ function eventsOf(operation: Operation, index: number): Event[] {
     default:
       return [];
   }
+}
+
+/** Names that it makes or takes away are, the second time, as they were after the first. */
+function isSameTwice(operation: Operation): boolean {
+  return eventsOf(operation, 0).every(({ before }) => before === null);
 }
 
 /** Whether every name looks as it would after the first `count` operations. */

@@ -21,7 +21,8 @@ import { findDone } from './aftermath.ts';
 import { Compound, type Reply } from './compound.ts';
 import { Status } from './constants.ts';
 import { putfh } from './file-steps.ts';
-import { type Leak, Plan, type PlanLimits, refs } from './plan.ts';
+import { type Leak, Plan, type PlanLimits } from './plan.ts';
+import { refs } from './planned.ts';
 import type { Session } from './session.ts';
 import { close } from './state-steps.ts';
 
@@ -123,6 +124,11 @@ export class BatchRunner {
       if (leak !== null) await this.#cleanUp(known[leak.index], leak);
       if (values.length > 0) delays = 0;
       if (failure === null) continue;
+      const found = await this.#existing(operations[results.length]!, failure.status, known, options);
+      if (found !== null) {
+        this.#accept(operations, results, known, found);
+        continue;
+      }
       if (!isPassing(failure.status, values.length > 0)) throw failure.error;
       // The server says "not now" to an operation, or that it does not fit in behind the others: from there on again.
       if (failure.status !== Status.delay && failure.status !== Status.grace) continue;
@@ -228,6 +234,20 @@ export class BatchRunner {
     if (plan.planned.length === 0) throw new RangeError(`operation ${from} of this batch refers to no known object`);
     plan.finish();
     return plan;
+  }
+
+  /**
+   * An unchecked create finds an existing file whatever its permissions: opening it is what they forbid. Null: that is not it.
+   */
+  async #existing(
+    operation: Operation,
+    status: number,
+    known: readonly (Handle | undefined)[],
+    options?: CallOptions,
+  ): Promise<OperationResult | null> {
+    if (operation.op !== 'create' || operation.mode !== 'unchecked' || status !== Status.access) return null;
+    if (operation.attributes.size !== undefined) return null;
+    return this.#lookAgain(operation, known, options).catch(() => null);
   }
 
   /** An operation that was done, but without handle or attributes in the answer. */

@@ -58,6 +58,7 @@ export const Status = {
   ok: 0,
   perm: 1,
   noent: 2,
+  access: 13,
   exist: 17,
   notdir: 20,
   isdir: 21,

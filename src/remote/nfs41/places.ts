@@ -39,18 +39,25 @@ export class Places {
     return ref instanceof Uint8Array ? ref : (this.#known[ref.from] ?? null);
   }
 
-  /** Whether `goTo` would find a way. */
-  reachable(ref: HandleRef): boolean {
-    const place = this.place(ref);
-    if (place === this.current || place === this.saved || this.handle(ref) !== null) return true;
-    const location = this.#locations.get((ref as { from: number }).from);
-    return location !== undefined && this.reachable(location.directory);
+  /** Whether `goTo` finds ways to these, one after the other, the first being saved before the way to the second. */
+  reachable(refs: readonly HandleRef[]): boolean {
+    const [first, second] = refs;
+    if (first === undefined || !this.#hasWay(first, this.current, this.saved)) return false;
+    const saved = this.place(first);
+    return second === undefined || this.#hasWay(second, saved, saved);
   }
 
-  /** Adds the steps that make the object current. False: there is no way to it within this COMPOUND. */
-  goTo(ref: HandleRef): boolean {
+  #hasWay(ref: HandleRef, current: Place | null, saved: Place | null): boolean {
     const place = this.place(ref);
-    if (place === this.current) return true;
+    if (place === current || place === saved || this.handle(ref) !== null) return true;
+    const location = this.#locations.get((ref as { from: number }).from);
+    return location !== undefined && this.#hasWay(location.directory, current, saved);
+  }
+
+  /** Adds the steps that make the object current. There must be a way. */
+  goTo(ref: HandleRef): void {
+    const place = this.place(ref);
+    if (place === this.current) return;
     const handle = this.handle(ref);
     if (handle !== null) {
       this.#emit(putfh(handle));
@@ -58,11 +65,11 @@ export class Places {
       this.#emit(RESTOREFH);
     } else {
       const location = this.#locations.get((ref as { from: number }).from);
-      if (location === undefined || !this.goTo(location.directory)) return false;
+      if (location === undefined) throw new Error('a COMPOUND was planned without a way to its object');
+      this.goTo(location.directory);
       this.#emit(lookup(location.name));
     }
     this.current = place;
-    return true;
   }
 
   save(): void {
@@ -71,9 +78,14 @@ export class Places {
     this.saved = this.current;
   }
 
-  /** Operation `index` has made its object, with this name in this directory, the current one. */
-  arrive(index: number, directory: HandleRef, name: Name): void {
+  /** Operation `index` has made an object, now the current one, with this name in this directory. */
+  arriveNew(index: number, directory: HandleRef, name: Name): void {
     this.forget(directory, name);
+    this.arrive(index, directory, name);
+  }
+
+  /** Operation `index` has found the object of this name, now the current one. */
+  arrive(index: number, directory: HandleRef, name: Name): void {
     this.#locations.set(index, { directory, name });
     this.current = `o${index}`;
   }

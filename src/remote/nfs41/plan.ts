@@ -39,6 +39,7 @@ import {
   write,
 } from './file-steps.ts';
 import { Places } from './places.ts';
+import { type ChangedDirectory, type InfoOf, isFrom, leavesCurrent, modeOf, type Planned, refs } from './planned.ts';
 import { operationError, operationResult } from './results.ts';
 import { close, type OpenHow, type OpenReply, open } from './state-steps.ts';
 import { ANONYMOUS_STATEID, type ChangeInfo, CURRENT_STATEID, type Stateid, type Step } from './step.ts';
@@ -52,35 +53,6 @@ export interface PlanLimits {
   readonly keptReplyBytes: number;
   readonly readdirBytes: number;
 }
-
-/** An operation and the indices of its steps; −1 where it has no such step. */
-export interface Planned {
-  readonly operation: Operation;
-  /** In the batch. */
-  readonly index: number;
-  /** The last of its own: once done, the operation is. */
-  main: number;
-  attributes: number;
-  /** Attributes of the directory it was looked up in. */
-  directory: number;
-  /** The directory it changed (for a rename: from which), and the one that a rename moves to. */
-  changed: ChangedDirectory | null;
-  changedTo: ChangedDirectory | null;
-}
-
-/** A directory that operations of the COMPOUND change. */
-export interface ChangedDirectory {
-  readonly ref: HandleRef;
-  /** The steps that change it, in order, and which `change_info4` of their results is its. */
-  readonly changes: { readonly step: number; readonly info: InfoOf }[];
-  /** Who changed it last: the one whose result has its attributes. */
-  last: Planned;
-  /** Its attributes at the end; −1: not asked for. */
-  attributes: number;
-}
-
-/** Finds the `change_info4` in a step's result. */
-export type InfoOf = (value: never) => ChangeInfo;
 
 /** An open that a COMPOUND left behind because it stopped before the CLOSE. */
 export interface Leak {
@@ -149,7 +121,7 @@ export class Plan {
 
   /** Adds an operation; false (and nothing is added) if it does not fit in or there is no way to its objects from here. */
   add(operation: Operation, index: number, next: Operation | undefined): boolean {
-    if (!refs(operation).every((ref) => this.#places.reachable(ref))) return false;
+    if (!this.#places.reachable(refs(operation))) return false;
     const undo = this.#mark();
     const planned: Planned = {
       operation,
@@ -276,12 +248,15 @@ export class Plan {
       this.#complete(due);
       due.attributes = this.#emitAttributes();
     }
-    if (this.#open !== null) {
-      this.#completing = true;
-      this.#open.close = this.#emit(CLOSE_CURRENT);
-    }
+    this.#completing = true;
+    this.#close();
     this.#due = null;
     this.#made = null;
+  }
+
+  /** With another stateid than the current one the current one is lost, so before that the file is closed. */
+  #close(): void {
+    if (this.#open !== null) this.#open.close = this.#emit(CLOSE_CURRENT);
     this.#open = null;
   }
 
@@ -316,6 +291,7 @@ export class Plan {
         this.#due = planned;
         break;
       case 'read':
+        this.#close();
         planned.main = this.#emit(read(ANONYMOUS_STATEID, operation.offset, operation.length));
         this.#due = planned;
         break;
@@ -414,7 +390,7 @@ export class Plan {
   ): void {
     planned.main = this.#emit(create(what, name, attributes));
     planned.changed = this.#change(directory, planned, WHOLE);
-    this.#places.arrive(planned.index, directory, name);
+    this.#places.arriveNew(planned.index, directory, name);
     this.#due = planned;
     this.#made = planned;
   }
@@ -431,7 +407,7 @@ export class Plan {
     this.#open = opened;
     this.#opens.push(opened);
     planned.changed = this.#change(directory, planned, OPENED);
-    this.#places.arrive(planned.index, directory, name);
+    this.#places.arriveNew(planned.index, directory, name);
     if (mode === 'exclusive') {
       // The verifier may lie in the times, so they are set in any case.
       planned.main = this.#emit(setattr(CURRENT_STATEID, { atime: 'server', mtime: 'server', ...attributes }));
@@ -466,51 +442,4 @@ export class Plan {
     directory.last = by;
     return directory;
   }
-}
-
-/** The objects an operation is about; it begins at the first. */
-export function refs(operation: Operation): HandleRef[] {
-  switch (operation.op) {
-    case 'link':
-      return [operation.handle, operation.directory];
-    case 'rename':
-      return [operation.fromDirectory, operation.toDirectory];
-    case 'lookup':
-    case 'create':
-    case 'mkdir':
-    case 'symlink':
-    case 'mknod':
-    case 'remove':
-    case 'rmdir':
-    case 'readdir':
-      return [operation.directory];
-    default:
-      return [operation.handle];
-  }
-}
-
-/** Whether the operation makes another object the current one. */
-function leavesCurrent({ op }: Operation): boolean {
-  switch (op) {
-    case 'getattr':
-    case 'setattr':
-    case 'access':
-    case 'readlink':
-    case 'read':
-    case 'write':
-    case 'commit':
-    case 'readdir':
-    case 'verify':
-      return false;
-    default:
-      return true;
-  }
-}
-
-function isFrom(ref: HandleRef, index: number): boolean {
-  return !(ref instanceof Uint8Array) && ref.from === index;
-}
-
-function modeOf({ mode }: SetAttributes): SetAttributes {
-  return mode === undefined ? {} : { mode };
 }

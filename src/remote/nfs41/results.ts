@@ -17,7 +17,7 @@ import { type FileAttributes, toAttributes } from './attributes.ts';
 import type { Reply } from './compound.ts';
 import { Status } from './constants.ts';
 import type { Entry, ReaddirReply, ReadReply, WriteReply } from './file-steps.ts';
-import type { ChangedDirectory, Planned } from './plan.ts';
+import type { ChangedDirectory, Planned } from './planned.ts';
 import { notSyncError, statusError4 } from './status.ts';
 import type { ChangeInfo } from './step.ts';
 

@@ -143,7 +143,7 @@ export class Session {
     for (let delays = 0; ; ) {
       if (this.#closed) throw transportError('ECANCELED', 'COMPOUND', 'closed');
       if (options?.signal?.aborted) throw abortReason(options.signal);
-      if (this.#renewing !== null) await this.#renewing;
+      if (this.#renewing !== null) await certainly(before(this.#renewing, deadline));
       const session = this.#current;
       const reply = await this.#run(compound, session, deadline, options);
       if (reply !== null) return reply;
@@ -159,7 +159,10 @@ export class Session {
     const { slots } = session;
     let slot = slots.take();
     if (slot === null) {
-      slot = await slots.wait().catch((error) => {
+      const waiting = slots.wait();
+      slot = await before(waiting, deadline).catch((error) => {
+        // Whoever gave up waiting does not keep the slot that comes.
+        waiting.then((late) => slots.release(late)).catch(() => {});
         if (session === this.#current && this.#renewing === null) throw error;
         return null;
       });
@@ -347,6 +350,24 @@ function refine(error: unknown, compound: Compound): unknown {
   if (!(error instanceof RemoteError) || !error.indeterminate || compound.changes) return error;
   const { code, errno, syscall, status, cause } = error;
   return new RemoteError(error.message, { code, errno, procedure: syscall ?? 'COMPOUND', status, cause });
+}
+
+/** Nothing was sent while waiting for this, so its failure leaves nothing indeterminate. */
+function certainly<T>(waiting: Promise<T>): Promise<T> {
+  return waiting.catch((error: unknown) => {
+    if (!(error instanceof RemoteError) || !error.indeterminate) throw error;
+    const { code, errno, syscall, cause } = error;
+    throw new RemoteError(error.message, { code, errno, procedure: syscall ?? 'SEQUENCE', cause });
+  });
+}
+
+/** `ETIMEDOUT` if it takes longer than until `deadline` (performance.now()). */
+function before<T>(waiting: Promise<T>, deadline: number): Promise<T> {
+  return new Promise<T>((resolve, reject) => {
+    const expire = () => reject(transportError('ETIMEDOUT', 'SEQUENCE', 'no session or slot in time'));
+    const timer = setTimeout(expire, Math.max(0, deadline - performance.now()));
+    waiting.then(resolve, reject).finally(() => clearTimeout(timer));
+  });
 }
 
 function untilAbort<T>(running: Promise<T>, signal: AbortSignal): Promise<T> {

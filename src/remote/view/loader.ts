@@ -2,7 +2,7 @@
  * File data on its way from the server: what is missing is read in large pieces, once, and ahead of sequential readers.
  * It uses the view's server; the data goes into the nodes' cached blocks.
  */
-import type { Credential } from '../server.ts';
+import { type Credential, FileType } from '../server.ts';
 import { BLOCK_BYTES } from './file-data.ts';
 import type { OpenFile } from './files.ts';
 import type { ViewNode } from './node.ts';
@@ -12,6 +12,8 @@ import type { View } from './view.ts';
 const AHEAD_START_BYTES = 256 << 10;
 /** Requests of read-ahead outstanding per file at most. */
 const AHEAD_LOADS_MAX = 8;
+/** The largest file that is read at open. */
+const PREFETCH_BYTES = 128 << 10;
 /** How far from the expected place a read may be and still count as sequential: the kernel sends two at a time. */
 const NEAR_BYTES = 512 << 10;
 
@@ -46,6 +48,16 @@ export class Loader {
     large: boolean,
   ): Promise<number> {
     return Math.min(...(await Promise.all(this.#start(node, start, end, credential, large))));
+  }
+
+  /**
+   * Reads a small file while its `open` is still being answered. If the answer says that the file has changed, what this
+   * brought in is dropped with the rest.
+   */
+  prefetch(node: ViewNode, credential: Credential | null): void {
+    const { type, size } = node.attributes;
+    if (type !== FileType.regular || size > PREFETCH_BYTES || node.data?.unwritten) return;
+    for (const wait of this.#start(node, 0, size, credential, true)) wait.catch(() => {});
   }
 
   /** Notes where a reader is, and reads ahead of it if it goes forward. */

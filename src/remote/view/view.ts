@@ -89,6 +89,8 @@ export class View {
   readonly writeBack: WriteBack;
   readonly loader: Loader;
   readonly counters: ViewCounters = { foreignChanges: 0, staleHandles: 0, rewrites: 0 };
+  /** For the admission: looks whether an open file is held by a program (and not only by checkpoints). */
+  held: ((node: ViewNode, name: string) => boolean) | null = null;
   #sequence = 1;
   #sillyNames = 0;
 
@@ -348,6 +350,11 @@ export class View {
   }
 
   // ---- references
+
+  /** Whether a program has the file open. Copies of processes, kept to go back to, do not count: {@link held} tells. */
+  isOpen(node: ViewNode, name: string): boolean {
+    return node.opens > 0 && (this.held === null || this.held(node, name));
+  }
 
   pin(node: ViewNode): void {
     node.pins++;

@@ -1,7 +1,9 @@
 /**
  * The processes that take part in a speculative run, as the engine sees them, and what their checkpoints are called.
- * Bookkeeping only: it touches neither processes nor files.
+ * Bookkeeping: of the processes themselves it only reads /proc.
  */
+
+import { readdirSync, readlinkSync } from 'node:fs';
 import type { SpeculationEngine } from '../engine/engine.ts';
 import type { SpeculativeObject } from '../engine/interval.ts';
 import type { CheckpointId, Pid } from '../process/backend.ts';
@@ -27,6 +29,14 @@ export class Group {
 
   constructor(engine: SpeculationEngine) {
     this.#engine = engine;
+  }
+
+  /** Whether a process of the group has a file of this name open; parked copies of processes do not count. */
+  holdsOpen(name: string): boolean {
+    for (const { pid, exited } of this.#members.values()) {
+      if (!exited && openNames(pid).has(name)) return true;
+    }
+    return false;
   }
 
   get size(): number {
@@ -80,4 +90,18 @@ export class Group {
 /** The processes' checkpoints among restorations' or intervals' saved states. */
 export function checkpointOf(saved: unknown): CheckpointId | null {
   return typeof saved === 'number' ? saved : null;
+}
+
+/** The last parts of the names of a process's open files; a character per byte. Reading links asks no file system. */
+function openNames(pid: Pid): Set<string> {
+  const names = new Set<string>();
+  try {
+    for (const fd of readdirSync(`/proc/${pid}/fd`)) {
+      const link = readlinkSync(`/proc/${pid}/fd/${fd}`, 'latin1');
+      names.add(link.slice(link.lastIndexOf('/') + 1));
+    }
+  } catch {
+    // It is gone, or a descriptor is.
+  }
+  return names;
 }

@@ -2,9 +2,10 @@
  * One speculative run: a remote tree mounted for it, its processes traced, and everything put away after it.
  * It may mount and unmount a directory, start processes, and talk to the file server.
  */
-import { realpathSync } from 'node:fs';
-import { FUSE_PAYLOAD_MAX, type FuseDevice, mountFuse, openFuse, unmountLazily } from '../../linux/fuse.ts';
-import { FuseSession } from '../../remote/fuse/session.ts';
+
+import type { Admission } from '../../remote/fuse/admission.ts';
+import { type Mount, mountView } from '../../remote/fuse/mount.ts';
+import type { FuseSession } from '../../remote/fuse/session.ts';
 import type { RemoteServer } from '../../remote/server.ts';
 import { systemClock } from '../../remote/view/clock.ts';
 import { openView, type View, type ViewOptions } from '../../remote/view/view.ts';
@@ -48,73 +49,45 @@ export interface RunResult {
 export class SpeculativeMount {
   readonly directory: string;
   readonly view: View;
-  readonly session: FuseSession;
-  readonly #device: FuseDevice;
+  readonly #mount: Mount;
   readonly #options: SpeculativeMountOptions;
-  readonly #current: { seat: SpeculationSeat | null } = { seat: null };
+  readonly #current: CurrentSeat;
+  #host: ProcessHost | null = null;
   #roundTripMs = 0;
-  #mounted = true;
 
-  private constructor(options: SpeculativeMountOptions, view: View, device: FuseDevice, directory: string) {
+  private constructor(options: SpeculativeMountOptions, view: View, mount: Mount, current: CurrentSeat) {
     this.#options = options;
-    this.#device = device;
+    this.#mount = mount;
+    this.#current = current;
     this.view = view;
-    this.directory = directory;
-    const current = this.#current;
-    this.session = new FuseSession(
-      view,
-      {
-        request: device.request,
-        reply: device.reply,
-        read: () => device.read(),
-        write: (length) => device.write(length),
-        watch: (onReadable) => device.watch(onReadable),
-        notify: (message) => device.notify(message),
-      },
-      {
-        uid: process.getuid!(),
-        payloadMax: FUSE_PAYLOAD_MAX,
-        admission: {
-          enter: (origin, operation) => current.seat?.enter(origin, operation) ?? null,
-          decide: (origin, operation, prediction) => current.seat?.decide(origin, operation, prediction) ?? 'wait',
-          truth: (origin, operation, agrees, truth) => current.seat?.truth(origin, operation, agrees, truth),
-          assumed: (origin, mutation, predicted, undo) => current.seat!.assumed(origin, mutation, predicted, undo),
-        },
-      },
-    );
+    this.directory = mount.directory;
   }
 
   /** @throws IsthmusError when the server refuses, or the directory cannot be mounted on */
   static async open(options: SpeculativeMountOptions): Promise<SpeculativeMount> {
-    const directory = realpathSync(options.directory);
     const view = await openView(options.server, systemClock, options.view ?? {});
-    const device = openFuse();
-    try {
-      const mount = new SpeculativeMount(options, view, device, directory);
-      mountFuse(device, directory, {
-        source: options.server.description,
-        subtype: 'isthmus',
-        allowOther: process.getuid!() === 0,
-        readOnly: false,
-        uid: process.getuid!(),
-        gid: process.getgid!(),
-      });
-      mount.session.start();
-      await mount.#measure();
-      return mount;
-    } catch (error) {
-      device.close();
-      throw error;
-    }
+    const current: CurrentSeat = { seat: null };
+    const mount = mountView(view, {
+      directory: options.directory,
+      source: options.server.description,
+      allowOther: process.getuid!() === 0,
+      admission: admissionOf(current),
+    });
+    const speculative = new SpeculativeMount(options, view, mount, current);
+    await speculative.#measure();
+    return speculative;
+  }
+
+  get session(): FuseSession {
+    return this.#mount.session;
   }
 
   /** Runs a command to its end, with everything that it did committed. */
   async run(options: RunCommandOptions): Promise<RunResult> {
-    const { server } = this.#options;
     const now = (): number => performance.now();
     const seat = new SpeculationSeat({
       view: this.view,
-      fuseDescriptor: this.#device.fd,
+      fuseDescriptor: this.#mount.descriptor,
       now,
       trace: this.#options.trace ?? null,
       ...(this.#options.judgement === undefined ? {} : { judgement: this.#options.judgement }),
@@ -159,26 +132,16 @@ export class SpeculativeMount {
       seat.close();
       await this.#host?.close();
       this.#host = null;
-      void server;
     }
   }
-  #host: ProcessHost | null = null;
-
   /** Passes a signal on to the running command, as the terminal would. */
   signal(signal: number): void {
     this.#host?.signal(signal);
   }
 
-  /** Writes back what is not on the server yet, and unmounts. Idempotent. */
-  async close(): Promise<void> {
-    if (!this.#mounted) return;
-    this.#mounted = false;
-    await this.view.writeBack.flushAll();
-    unmountLazily(this.directory);
-    this.session.stop();
-    this.session.closeAll();
-    await this.view.writeBack.flushAll();
-    this.#device.close();
+  /** Writes back what is not on the server yet, and unmounts. Idempotent. @returns files that could not be written */
+  close(): Promise<number> {
+    return this.#mount.unmount();
   }
 
   async #measure(): Promise<void> {
@@ -190,4 +153,18 @@ export class SpeculativeMount {
     }
     this.#roundTripMs = best;
   }
+}
+
+interface CurrentSeat {
+  seat: SpeculationSeat | null;
+}
+
+/** The seat of the command that runs now; without one, every request waits for the truth. */
+function admissionOf(current: CurrentSeat): Admission {
+  return {
+    enter: (origin, operation) => current.seat?.enter(origin, operation) ?? null,
+    decide: (origin, operation, prediction) => current.seat?.decide(origin, operation, prediction) ?? 'wait',
+    truth: (origin, operation, agrees, truth) => current.seat?.truth(origin, operation, agrees, truth),
+    assumed: (origin, mutation, predicted, undo) => current.seat!.assumed(origin, mutation, predicted, undo),
+  };
 }

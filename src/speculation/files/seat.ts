@@ -83,6 +83,8 @@ export class SpeculationSeat implements Admission {
   #backend: ProcessBackend | null = null;
   #token = 0;
   #closed = false;
+  /** Processes outside the group have opened files. */
+  #strangers = false;
 
   constructor(options: SeatOptions) {
     this.#options = options;
@@ -105,12 +107,14 @@ export class SpeculationSeat implements Admission {
 
   /** Gives the seat the processes it speculates with. Until then every request waits for the truth. */
   attach(backend: ProcessBackend): void {
+    this.#view.held = (_node, name) => this.#strangers || this.#group.holdsOpen(name);
     this.#backend = backend;
   }
 
   /** Nothing is speculated from now on; what is parked is let go. */
   close(): void {
     this.#closed = true;
+    this.#view.held = null;
     this.#lookAhead.close();
     for (const resolve of this.#parked) resolve();
     this.#parked.clear();
@@ -138,6 +142,7 @@ export class SpeculationSeat implements Admission {
     if (this.#closed || this.#answered.has(origin.unique)) return null;
     this.#backend?.poll();
     const member = this.#group.get(origin.pid);
+    if (member === undefined && operation.kind === 'open') this.#strangers = true;
     if (this.engine.use.intervals === 0 || member?.doomed) return null;
     for (const node of this.#shows(operation)) {
       const object = node.speculation as SpeculativeObject | null;
@@ -294,7 +299,7 @@ export class SpeculationSeat implements Admission {
     if (!operation.changes) {
       if (prediction.invented) return 'invented';
     } else if (prediction.outcome.errno !== 0) return 'likely to fail';
-    else if (takesNames(operation) && operation.touches.some(isOpenFile)) return 'open file';
+    else if (takesNames(operation) && this.#takesOpenFile(operation)) return 'open file';
     return this.engine.full({ speculations: 1, undoBytes: 1 << 16 });
   }
 
@@ -349,6 +354,14 @@ export class SpeculationSeat implements Admission {
     );
     for (const node of mutation.touches) this.#touch(node, member.object);
     if (mutation.makes !== null) this.#touch(mutation.makes.node, member.object);
+  }
+
+  /** Files removed while open keep another name until their last close, which no undo log knows. */
+  #takesOpenFile(operation: ViewOperation): boolean {
+    return operation.touches.some((node) => {
+      if (node.opens === 0 || node.attributes.type !== FileType.regular) return false;
+      return this.#strangers || node.parent === null || this.#group.holdsOpen(nameIn(node.parent, node));
+    });
   }
 
   /** May the member's present interval take one more mutation? */
@@ -549,13 +562,13 @@ function signature(operation: ViewOperation): string {
   return `${operation.kind} ${operation.touches.map(({ id }) => id).join()} ${typeof name === 'string' ? name : ''}`;
 }
 
-function takesNames({ kind }: ViewOperation): boolean {
-  return kind === 'unlink' || kind === 'rename';
+function nameIn(directory: ViewNode, node: ViewNode): string {
+  for (const [name, entry] of directory.names?.names ?? []) if (entry.node === node) return name;
+  return '';
 }
 
-/** Files removed while open keep another name until their last close, which no undo log knows. */
-function isOpenFile({ attributes, opens }: ViewNode): boolean {
-  return opens > 0 && attributes.type === FileType.regular;
+function takesNames({ kind }: ViewOperation): boolean {
+  return kind === 'unlink' || kind === 'rename';
 }
 
 /** FUSE's reply EINTR (struct fuse_out_header). */

@@ -14,6 +14,7 @@ import {
   readdirSync,
   readFileSync,
   rmSync,
+  statSync,
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -185,7 +186,51 @@ test('a mount for one command: its exit code, and nobody else sees it', async (t
   assert.equal(ran.stdout, 'kept\n');
   assert.equal(readFileSync(join(server.exportDir, 'f'), 'utf8'), 'kept\n');
   assert.equal((await run('kill -TERM $$')).status, 143);
+  // Also one that is on the mount itself.
+  copyFileSync('/bin/sh', join(server.exportDir, 'shell'));
+  const argv = [
+    process.execPath,
+    MAIN,
+    'mount',
+    server.url('3'),
+    directory,
+    '--',
+    join(directory, 'shell'),
+    '-c',
+    'exit 5',
+  ];
+  assert.equal((await shell('exec "$@"', '/', argv)).status, 5);
+  assert.equal((await shell('exec "$@"', '/', [...argv.slice(0, 6), 'no-such-command'])).status, 127);
   assert.deepEqual(readdirSync(directory), []);
+});
+
+test('with --allow-other others may enter, and ask the server in their own name', async (t) => {
+  if (!needFuse(t)) return;
+  const server = await startGanesha(t);
+  if (server === null) return;
+  const asUser = async (directory: string, script: string) =>
+    shell('exec setpriv --reuid 12345 --regid 12345 --clear-groups sh -c "cd $1 && $2"', '/', [directory, script]);
+  const closed = await startMount(t, server.url('3'));
+  assert.notEqual((await asUser(closed.directory, 'ls')).status, 0, 'without it nobody else enters');
+  const { directory } = await startMount(t, server.url('3'), ['--allow-other']);
+  chmodSync(directory, 0o777);
+  writeFileSync(join(server.exportDir, 'secret'), 'x', { mode: 0o600 });
+  const ran = await asUser(directory, 'echo own > f; stat -c %u:%g f; cat secret 2>&1; chmod 777 secret 2>&1');
+  assert.match(ran.stdout, /^12345:12345\ncat: secret: Permission denied\nchmod: .*Operation not permitted\n$/);
+  assert.equal(statSync(join(server.exportDir, 'f')).uid, 12345);
+});
+
+test('a file that is removed while open leaves nothing behind when the mount ends', async (t) => {
+  if (!needFuse(t)) return;
+  const server = await startGanesha(t);
+  if (server === null) return;
+  const { directory, child, exited } = await startMount(t, server.url('3'));
+  const user = spawn('sh', ['-c', `exec 3> ${directory}/f; rm ${directory}/f; exec sleep 1000`], { stdio: 'ignore' });
+  await until('it is renamed', () => readdirSync(server.exportDir).some((name) => name.startsWith('.nfs')));
+  child.kill('SIGTERM');
+  assert.equal(await exited, 0);
+  user.kill('SIGKILL');
+  assert.deepEqual(readdirSync(server.exportDir), []);
 });
 
 test('without privileges, in a user namespace', async (t) => {

@@ -160,6 +160,12 @@ remote('permissions are judged by the server for who asks', async ({ server, dir
     { credential },
   );
   assert.ok(written?.ok, 'who makes a file may write it');
+  const shown = await server.create(dir, bytes('shown'), 'guarded', { mode: 0o444 });
+  const again = await server.create(dir, bytes('shown'), 'unchecked', { mode: 0o600 }, undefined, { credential });
+  assert.deepEqual(again.handle, shown.handle, 'an unchecked create finds what may not be written');
+  await assert.rejects(server.create(dir, bytes('shown'), 'unchecked', { size: 0 }, undefined, { credential }), {
+    code: 'EACCES',
+  });
   const secret = await server.create(dir, bytes('secret'), 'guarded', { mode: 0o600 });
   await assert.rejects(server.read(secret.handle, 0, 1, { credential }), { code: 'EACCES' });
   await assert.rejects(server.write(secret.handle, 0, bytes('x'), 'unstable', { credential }), { code: 'EACCES' });

@@ -14,7 +14,7 @@ import { need } from '../../support/need.ts';
 import { bytes, text } from './remote-tests.ts';
 
 const FIRST = Number(process.env['SEED'] ?? 1);
-const COUNT = Number(process.env['SEEDS'] ?? 40);
+const COUNT = Number(process.env['SEEDS'] ?? 25);
 const missing = ganeshaMissing();
 
 let ganesha: Ganesha;

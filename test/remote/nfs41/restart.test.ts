@@ -175,6 +175,8 @@ test('single changes lost in a crash are settled by what is there', async (t) =>
       start: () => [
         server.mkdir(dir, bytes('d'), {}),
         server.create(dir, bytes('f'), 'guarded', {}),
+        server.create(dir, bytes('u'), 'unchecked', { mode: 0o640 }),
+        server.create(dir, bytes('x'), 'exclusive', { mode: 0o640 }, { high: 1, low: 2 }),
         server.symlink(dir, bytes('s'), bytes('f'), {}),
         server.link(linked, dir, bytes('l')),
         server.remove(dir, bytes('gone')),
@@ -183,14 +185,14 @@ test('single changes lost in a crash are settled by what is there', async (t) =>
         server.write(linked, 0, bytes('text'), 'fileSync'),
         server.setattr(other, { mode: 0o600 }),
       ],
-      arrived: () => names() === 'd f l linked new other s' && readFileSync(path(ganesha, 'l'), 'utf8') === 'text',
+      arrived: () => names() === 'd f l linked new other s u x' && readFileSync(path(ganesha, 'l'), 'utf8') === 'text',
       check: async (outcome) => {
         for (const result of outcome)
           assert.equal(result.status, 'fulfilled', String((result as { reason?: Error }).reason));
         const made = (outcome[0] as PromiseFulfilledResult<MakeResult>).value;
         assert.deepEqual((await server.lookup(dir, bytes('d'))).handle, made.handle);
         assert.equal((await server.getattr(other)).mode, 0o600);
-        assert.ok(server.batchCounters.settled >= 8);
+        assert.ok(server.batchCounters.settled >= 9);
       },
     };
   });

@@ -228,6 +228,30 @@ test('no answer in time: indeterminate for a change, not for a look; the slot is
   assert.equal(server.session.renewals, 1);
 });
 
+test('every wait is bounded: for a slot, for a session, for a server that is gone', async (t) => {
+  const { fake, server } = await setUp(t, (server) => {
+    server.maxSlots = 1;
+  });
+  fake.onCompound = () => ({ kind: 'silence' });
+  const slow = server.getattr(server.root, { timeoutMs: 300 });
+  slow.catch(() => {});
+  // The only slot is taken.
+  await assert.rejects(server.mkdir(server.root, name('a'), {}, { timeoutMs: 50 }), {
+    code: 'ETIMEDOUT',
+    indeterminate: false,
+  });
+  await assert.rejects(slow, { code: 'ETIMEDOUT' });
+  // The slot is in doubt, so there is to be a new session, of which nothing is heard either.
+  await assert.rejects(server.mkdir(server.root, name('b'), {}, { timeoutMs: 50 }), {
+    code: 'ETIMEDOUT',
+    indeterminate: false,
+  });
+  fake.onCompound = () => null;
+  fake.cut();
+  await server.mkdir(server.root, name('c'), {});
+  assert.deepEqual(fake.effects, ['+c']);
+});
+
 test('an abort ends the wait at once and leaves the session usable', async (t) => {
   const { fake, server } = await setUp(t);
   const abort = new AbortController();

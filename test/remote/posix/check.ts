@@ -81,7 +81,7 @@ export interface Check {
   readonly area: string;
   readonly name: string;
   /** What it needs besides the directory; without it the check is left out. */
-  readonly needs?: 'root' | 'make' | 'cc' | 'flock' | 'git' | 'tar';
+  readonly needs?: 'root' | 'mknod' | 'make' | 'cc' | 'flock' | 'git' | 'tar';
   /** Why a remote file system of this kind may differ; then a failure is listed, not counted. */
   readonly remote?: string;
   readonly run: (place: Place) => void;

@@ -122,7 +122,7 @@ special(
     assert.ok(lstatSync(p.at('null')).isCharacterDevice());
     assert.equal(rdev, statSync('/dev/null').rdev);
   },
-  { needs: 'root' },
+  { needs: 'mknod' },
 );
 
 const programs = areaOf('programs', programChecks);

@@ -4,6 +4,7 @@
  */
 import { spawnSync } from 'node:child_process';
 import { chmodSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Check, Place } from './check.ts';
 import { fileChecks } from './files.ts';
@@ -65,9 +66,20 @@ function runCheck(check: Check, dir: string, remote: boolean): Outcome {
   }
 }
 
+/** Containers refuse it, to root as well. */
+function mayMakeDevices(): boolean {
+  const dir = mkdtempSync(join(tmpdir(), 'isthmus-mknod-'));
+  try {
+    return spawnSync('mknod', [join(dir, 'null'), 'c', '1', '3'], { stdio: 'ignore' }).status === 0;
+  } finally {
+    rmSync(dir, { recursive: true, force: true });
+  }
+}
+
 function missingFor({ needs }: Check): string | null {
   if (needs === undefined) return null;
   if (needs === 'root') return process.getuid?.() === 0 ? null : 'needs root';
+  if (needs === 'mknod') return mayMakeDevices() ? null : 'device nodes cannot be made here';
   const there = spawnSync('sh', ['-c', `command -v ${needs}`], { stdio: 'ignore' }).status === 0;
   return there ? null : `${needs} is not installed`;
 }

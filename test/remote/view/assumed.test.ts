@@ -77,7 +77,7 @@ class AssumingDriver extends Driver {
 }
 
 const segments = fc.array(fc.record({ program: steps(14), keep: fc.boolean() }), { minLength: 1, maxLength: 6 });
-const RUNS = Number(process.env['ISTHMUS_VIEW_RUNS'] ?? 150);
+const RUNS = Number(process.env['ISTHMUS_VIEW_RUNS'] ?? 200);
 
 for (const maxBatch of [1, 100]) {
   test(`assumed, then sent or undone, with ${maxBatch === 1 ? 'one operation' : 'many operations'} in a round trip`, async () => {

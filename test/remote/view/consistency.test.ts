@@ -180,7 +180,7 @@ test('names and nodes are bounded', async () => {
   assert.ok(view.nodes.size <= 300, `${view.nodes.size} nodes`);
 });
 
-const RUNS = Number(process.env['ISTHMUS_VIEW_RUNS'] ?? 150);
+const RUNS = Number(process.env['ISTHMUS_VIEW_RUNS'] ?? 200);
 
 interface Change {
   readonly kind: 'write' | 'truncate' | 'remove' | 'add' | 'replace' | 'read' | 'look' | 'list' | 'wait';

@@ -58,7 +58,7 @@ async function compare(world: World, program: readonly Step[], between: (i: numb
   assert.equal(view.writeBack.unwrittenBytes, 0);
 }
 
-const RUNS = Number(process.env['ISTHMUS_VIEW_RUNS'] ?? 150);
+const RUNS = Number(process.env['ISTHMUS_VIEW_RUNS'] ?? 200);
 
 test('a program sees on the view what it would see on a plain tree', async () => {
   await fc.assert(

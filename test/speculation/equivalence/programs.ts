@@ -132,7 +132,7 @@ exit 5`,
     needs: ['tar', 'cp'],
     timesMatter: true,
     script: () =>
-      'tar cf t.tar src && mkdir u && tar xf t.tar -C u && cp -r u v && diff -r u/src v/src && find u v -type f | sort | wc -l; rm -r u; ls',
+      'tar cf t.tar src && mkdir u && tar xf t.tar -C u && cp -r u v && diff -r u/src v/src && find u v -type f | sort | wc -l; rm -r u t.tar; ls',
   },
   {
     name: 'make',

@@ -88,7 +88,8 @@ export class Lookup extends Reading<LookupAnswer> {
       view.learnName(directory, name, null, epochBefore, changesBefore);
     }
     // Changes assumed since then are not what was asked for.
-    if (view.changesOf(directory) !== changesBefore || changesBefore < 0) return this.#answer(said, 0);
+    if (view.changesOf(directory) !== changesBefore || changesBefore < 0) return this.#said(said);
+    if (said !== null && said.assumed > 0) return this.#said(said);
     const entry = view.nameOf(directory, name);
     return this.#answer(entry?.node ?? null, entry === undefined ? 0 : view.nameMs(directory, entry));
   }
@@ -96,6 +97,11 @@ export class Lookup extends Reading<LookupAnswer> {
   #guess(): NameEntry | undefined {
     const entry = this.view.nameOf(this.directory, this.name);
     return entry === undefined || entry.listed !== null || entry.node?.stale ? undefined : entry;
+  }
+
+  /** What the server said, without what is assumed since. */
+  #said(node: ViewNode | null): LookupAnswer {
+    return { node, attributes: node?.said ?? null, nameMs: 0, attributesMs: 0 };
   }
 
   #answer(node: ViewNode | null, nameMs: number): LookupAnswer {

@@ -110,7 +110,7 @@ export class Remove extends Changing<null> {
 
   #plan(): void {
     const node = this.view.nameOf(this.directory, this.name)?.node ?? null;
-    if (this.kind === 'unlink' && node !== null && mustStay(node)) {
+    if (this.kind === 'unlink' && node !== null && mustStay(this.view, node, this.name)) {
       this.#silly = sillyName(node, this.view.nextSillyNumber());
     }
   }
@@ -128,8 +128,8 @@ export class Remove extends Changing<null> {
 function noUndo(): void {}
 
 /** Open, and without a silly name by which it lives on. */
-function mustStay(node: ViewNode): boolean {
-  return node.opens > 0 && node.silly === null;
+function mustStay(view: View, node: ViewNode, name: string): boolean {
+  return node.silly === null && view.isOpen(node, name);
 }
 
 /** Whether a name stands for an open file must be known; the kernel may remember names that were forgotten here. */
@@ -232,7 +232,7 @@ export class Rename extends Changing<null> {
     const target = this.view.nameOf(this.#to, this.#toName)?.node ?? null;
     // Where the server will refuse, nothing must be moved aside.
     if (target === null || target === node || !isFile(target) || node === null || !isFile(node)) return;
-    if (mustStay(target)) this.#silly = sillyName(target, this.view.nextSillyNumber());
+    if (mustStay(this.view, target, this.#toName)) this.#silly = sillyName(target, this.view.nextSillyNumber());
   }
 
   #change(undo: UndoLog | null): void {

@@ -236,7 +236,10 @@ export class Open extends Reading<OpenAnswer> {
     for (const set of this.#wanted) bits |= set;
     const options = view.call(this.credential, signal);
     const asked = view.ask();
-    const { granted, attributes } = await view.server.access(handle, bits, options);
+    const answered = view.server.access(handle, bits, options);
+    // Who opens a small file only to read it will do so: the data comes with the permission.
+    if ((bits & ~(AccessBit.read | AccessBit.execute)) === 0) view.loader.prefetch(node, this.credential);
+    const { granted, attributes } = await answered;
     if (!this.#wanted.some((set) => (granted & set) === set)) throw new ErrnoError(ERRNO.EACCES);
     if (attributes !== null) view.accept(node, attributes, asked);
     else {
