@@ -3,7 +3,7 @@
  * Pure but for the clock it reads: everything happens in memory, on an ideal simulated network.
  */
 
-import { Fifo } from '../datapath/simulated/events.ts';
+import { Fifo } from '../datapath/ends/fifo.ts';
 import { SimulatedNetwork } from '../datapath/simulated/network.ts';
 import { simulatedKernel } from '../datapath/simulated.ts';
 import type { Kernel } from '../kernel/kernel.ts';

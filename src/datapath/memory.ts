@@ -7,20 +7,11 @@
  * messages of all their connections (docs/design/memory.md).
  */
 
-import type { IpAddress } from '../address/sockaddr.ts';
 import { ERRNO, systemError } from '../errors.ts';
-import {
-  type Address,
-  type Datapath,
-  type DatapathHost,
-  type DatapathWatch,
-  type Family,
-  SocketOption,
-  SocketType,
-} from '../kernel/datapath.ts';
-import type { Operation } from '../kernel/operation.ts';
+import { type Datapath, type DatapathWatch, type Family, SocketType } from '../kernel/datapath.ts';
 import { watchDescriptor } from '../linux/watch.ts';
-import type { Heap, HeapBuffer, HeapOptions, Sga } from '../ring/heap.ts';
+import type { Heap, HeapBuffer, HeapOptions } from '../ring/heap.ts';
+import { EndTable } from './ends/table.ts';
 import { mapHeap } from './heap.ts';
 import { DatagramEnd } from './memory/datagram.ts';
 import { Datagrams } from './memory/datagrams.ts';
@@ -52,20 +43,6 @@ const STARVED_MS = 5;
 const LOOKS = 64;
 const EPHEMERAL = { first: 32768, count: 28232 };
 
-const DEFAULT_OPTIONS: ReadonlyMap<SocketOption, number> = new Map([
-  [SocketOption.NO_DELAY, 1],
-  [SocketOption.REUSE_ADDRESS, 0],
-  [SocketOption.REUSE_PORT, 0],
-  [SocketOption.KEEP_ALIVE, 0],
-  [SocketOption.RECEIVE_BUFFER, 1 << 18],
-  [SocketOption.SEND_BUFFER, 1 << 18],
-  [SocketOption.LINGER, -1],
-  [SocketOption.V6_ONLY, 0],
-  [SocketOption.BROADCAST, 0],
-  [SocketOption.KEEP_ALIVE_IDLE, 7200],
-  [SocketOption.KEEP_ALIVE_INTERVAL, 75],
-]);
-
 // The global `performance` is a getter in Node.
 const clock = performance;
 
@@ -85,7 +62,7 @@ export function openMemory(spec: string, options: MemoryOptions = {}): MemoryDat
   return new MemoryDatapath(name, spinUs === undefined ? options : { ...options, spinUs });
 }
 
-export class MemoryDatapath implements Datapath, Hub {
+export class MemoryDatapath extends EndTable<StreamEnd | DatagramEnd> implements Datapath, Hub {
   readonly name = 'memory';
   readonly heap: Heap;
   readonly sendLimit: number;
@@ -98,13 +75,11 @@ export class MemoryDatapath implements Datapath, Hub {
   readonly #spinMs: number;
   readonly #rendezvous: Rendezvous;
   readonly #datagrams: Datagrams;
-  readonly #ends: (StreamEnd | DatagramEnd | null)[] = [];
   readonly #links: Link[] = [];
   /** Listeners by their names. */
   readonly #listeners = new Map<string, StreamEnd>();
   readonly #touched: StreamEnd[] = [];
   #starved: StreamEnd[] = [];
-  #host: DatapathHost | null = null;
   /** The peers have been told to ring. */
   #armed = false;
   /** Polls that did not look at the sockets. */
@@ -119,6 +94,7 @@ export class MemoryDatapath implements Datapath, Hub {
 
   /** @throws IsthmusError EINVAL for a name that is none */
   constructor(network: string, options: MemoryOptions = {}) {
+    super();
     if (!NAME.test(network)) {
       throw systemError(ERRNO.EINVAL, 'datapath', `'memory:${network}'`, 'a name is 1 to 32 letters, digits, _ . -');
     }
@@ -135,87 +111,13 @@ export class MemoryDatapath implements Datapath, Hub {
     this.#datagrams = new Datagrams(this);
   }
 
-  attach(host: DatapathHost): void {
-    this.#host = host;
-  }
-
   // ---- Queues --------------------------------------------------------------------------------------------------
 
   socket(qd: number, family: Family, type: SocketType): void {
-    if (type === SocketType.STREAM) this.#ends[qd] = new StreamEnd(this, family);
-    else this.#ends[qd] = new DatagramEnd(this, family, this.#sendDatagram);
-  }
-
-  #end(qd: number): StreamEnd | DatagramEnd {
-    const end = this.#ends[qd];
-    if (end === null || end === undefined) throw systemError(ERRNO.EBADF, 'memory', `queue ${qd}`);
-    return end;
-  }
-
-  bind(qd: number, address: Address): void {
-    this.#end(qd).bind(address);
-  }
-
-  listen(qd: number, backlog: number): void {
-    this.#end(qd).listen(backlog);
-  }
-
-  accept(qd: number, op: Operation<number>): void {
-    this.#end(qd).accept(op);
-  }
-
-  connect(qd: number, address: Address, op: Operation<void>): void {
-    this.#end(qd).connect(address, op);
-  }
-
-  push(qd: number, sga: Sga, op: Operation<void>): void {
-    this.#end(qd).push(sga, op);
-  }
-
-  pushTo(qd: number, buffer: HeapBuffer, to: IpAddress | null, op: Operation<void>): void {
-    this.#end(qd).pushTo(buffer, to, op);
-  }
-
-  pop(qd: number, op: Operation<HeapBuffer | null>): void {
-    this.#end(qd).pop(op);
-  }
-
-  shutdown(qd: number): void {
-    this.#end(qd).finish();
-  }
-
-  close(qd: number, abort: boolean): void {
-    const end = this.#ends[qd];
-    this.#ends[qd] = null;
-    end?.close(abort);
-  }
-
-  withdraw(qd: number, op: Operation<unknown>): void {
-    this.#ends[qd]?.withdraw(op);
-  }
-
-  getsockname(qd: number): Address {
-    return this.#end(qd).getsockname();
-  }
-
-  getpeername(qd: number): Address {
-    return this.#end(qd).getpeername();
-  }
-
-  setsockopt(qd: number, option: SocketOption, value: number): void {
-    if (!DEFAULT_OPTIONS.has(option)) throw systemError(ERRNO.ENOPROTOOPT, 'setsockopt', `option ${option}`);
-    if (!Number.isInteger(value)) throw systemError(ERRNO.EINVAL, 'setsockopt', `${value}`);
-    this.#end(qd).setOption(option, value);
-  }
-
-  getsockopt(qd: number, option: SocketOption): number {
-    const value = this.#end(qd).options.get(option) ?? DEFAULT_OPTIONS.get(option);
-    if (value === undefined) throw systemError(ERRNO.ENOPROTOOPT, 'getsockopt', `option ${option}`);
-    return value;
-  }
-
-  unsent(qd: number): number {
-    return this.#ends[qd]?.unsentBytes ?? 0;
+    this.adopt(
+      qd,
+      type === SocketType.STREAM ? new StreamEnd(this, family) : new DatagramEnd(this, family, this.#sendDatagram),
+    );
   }
 
   // ---- The turn ------------------------------------------------------------------------------------------------
@@ -401,7 +303,7 @@ export class MemoryDatapath implements Datapath, Hub {
 
   dispose(): void {
     if (this.#retry !== null) clearTimeout(this.#retry);
-    for (let qd = 0; qd < this.#ends.length; qd++) this.close(qd, false);
+    this.closeAll();
     for (const link of this.#links) link.publish();
     for (const link of [...this.#links]) this.#finish(link);
     this.#serve();
@@ -411,14 +313,6 @@ export class MemoryDatapath implements Datapath, Hub {
   }
 
   // ---- For the ends --------------------------------------------------------------------------------------------
-
-  openQueue(family: Family, type: SocketType): number {
-    return this.#host!.openQueue(family, type);
-  }
-
-  adopt(qd: number, end: StreamEnd): void {
-    this.#ends[qd] = end;
-  }
 
   touch(end: StreamEnd): void {
     end.touched = true;

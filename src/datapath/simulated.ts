@@ -3,24 +3,16 @@
  * It touches nothing outside the process; every kernel on the same {@link SimulatedNetwork} can reach the others.
  */
 
-import type { IpAddress } from '../address/sockaddr.ts';
 import { ERRNO, systemError } from '../errors.ts';
-import {
-  type Address,
-  type Datapath,
-  type DatapathHost,
-  type DatapathWatch,
-  type Family,
-  SocketOption,
-  SocketType,
-} from '../kernel/datapath.ts';
+import { type Datapath, type DatapathWatch, type Family, SocketType } from '../kernel/datapath.ts';
 import { Kernel, type KernelOptions } from '../kernel/kernel.ts';
-import type { Operation } from '../kernel/operation.ts';
-import { DEFAULT_SIZE_CLASSES, Heap, type HeapBuffer, heapBytes, type Sga, type SizeClass } from '../ring/heap.ts';
+import { DEFAULT_SIZE_CLASSES, Heap, heapBytes, type SizeClass } from '../ring/heap.ts';
 import { localRegion } from '../ring/region.ts';
+import { Fifo } from './ends/fifo.ts';
+import { EndTable } from './ends/table.ts';
 import type { Attachment } from './simulated/attachment.ts';
 import { DatagramEnd } from './simulated/datagram.ts';
-import { Fifo, type SimulatedEvent } from './simulated/events.ts';
+import type { SimulatedEvent } from './simulated/events.ts';
 import { type SimulatedMachine, SimulatedNetwork, type Sleeper } from './simulated/network.ts';
 import { StreamEnd } from './simulated/stream.ts';
 
@@ -45,20 +37,6 @@ export interface SimulatedDatapathOptions {
   readonly heap?: Heap;
 }
 
-const DEFAULT_OPTIONS: ReadonlyMap<SocketOption, number> = new Map([
-  [SocketOption.NO_DELAY, 1],
-  [SocketOption.REUSE_ADDRESS, 0],
-  [SocketOption.REUSE_PORT, 0],
-  [SocketOption.KEEP_ALIVE, 0],
-  [SocketOption.RECEIVE_BUFFER, 1 << 18],
-  [SocketOption.SEND_BUFFER, 1 << 18],
-  [SocketOption.LINGER, -1],
-  [SocketOption.V6_ONLY, 0],
-  [SocketOption.BROADCAST, 0],
-  [SocketOption.KEEP_ALIVE_IDLE, 7200],
-  [SocketOption.KEEP_ALIVE_INTERVAL, 75],
-]);
-
 /** A kernel on a simulated network, in the network's time; the network's `run` gives it its turns. */
 export function simulatedKernel(
   network: SimulatedNetwork,
@@ -75,7 +53,7 @@ export function processNetwork(): SimulatedNetwork {
   return shared;
 }
 
-export class SimulatedDatapath implements Datapath, Attachment, Sleeper {
+export class SimulatedDatapath extends EndTable<StreamEnd | DatagramEnd> implements Datapath, Attachment, Sleeper {
   readonly name = 'simulated';
   readonly heap: Heap;
   readonly network: SimulatedNetwork;
@@ -83,14 +61,13 @@ export class SimulatedDatapath implements Datapath, Attachment, Sleeper {
   /** The kernel sleeps in another event loop and must be woken. */
   armed = false;
   draining = 0;
-  readonly #ends: (StreamEnd | DatagramEnd | null)[] = [];
   readonly #inbox = new Fifo<SimulatedEvent>();
-  #host: DatapathHost | null = null;
   #onReadable: () => void = () => {};
   #disposed = false;
 
   /** @param network by default the one of this process, where a heap has the sizes of any other datapath's */
   constructor(network?: SimulatedNetwork, options: SimulatedDatapathOptions = {}) {
+    super();
     this.network = network ?? processNetwork();
     this.machine = this.network.machine(options.machine ?? 'localhost', options.addresses);
     const sizeClasses = options.sizeClasses ?? (network === undefined ? DEFAULT_SIZE_CLASSES : SIMULATED_SIZE_CLASSES);
@@ -98,89 +75,12 @@ export class SimulatedDatapath implements Datapath, Attachment, Sleeper {
       options.heap ?? new Heap(localRegion(heapBytes(sizeClasses)), { sizeClasses, checked: options.checked ?? false });
   }
 
-  attach(host: DatapathHost): void {
-    this.#host = host;
-  }
-
   // ---- Queues --------------------------------------------------------------------------------------------------
 
   socket(qd: number, family: Family, type: SocketType): void {
     const { random, faults } = this.network;
     if (random.chance(faults.descriptors)) throw systemError(ERRNO.EMFILE, 'socket', undefined, 'simulated');
-    if (type === SocketType.STREAM) this.#ends[qd] = new StreamEnd(this, family);
-    else this.#ends[qd] = new DatagramEnd(this, family);
-  }
-
-  #end(qd: number): StreamEnd | DatagramEnd {
-    const end = this.#ends[qd];
-    if (end === null || end === undefined) throw systemError(ERRNO.EBADF, 'simulated', `queue ${qd}`);
-    return end;
-  }
-
-  bind(qd: number, address: Address): void {
-    this.#end(qd).bind(address);
-  }
-
-  listen(qd: number, backlog: number): void {
-    this.#end(qd).listen(backlog);
-  }
-
-  accept(qd: number, op: Operation<number>): void {
-    this.#end(qd).accept(op);
-  }
-
-  connect(qd: number, address: Address, op: Operation<void>): void {
-    this.#end(qd).connect(address, op);
-  }
-
-  push(qd: number, sga: Sga, op: Operation<void>): void {
-    this.#end(qd).push(sga, op);
-  }
-
-  pushTo(qd: number, buffer: HeapBuffer, to: IpAddress | null, op: Operation<void>): void {
-    this.#end(qd).pushTo(buffer, to, op);
-  }
-
-  pop(qd: number, op: Operation<HeapBuffer | null>): void {
-    this.#end(qd).pop(op);
-  }
-
-  shutdown(qd: number): void {
-    this.#end(qd).finish();
-  }
-
-  close(qd: number, abort: boolean): void {
-    const end = this.#ends[qd];
-    this.#ends[qd] = null;
-    end?.close(abort);
-  }
-
-  withdraw(qd: number, op: Operation<unknown>): void {
-    this.#ends[qd]?.withdraw(op);
-  }
-
-  getsockname(qd: number): Address {
-    return this.#end(qd).getsockname();
-  }
-
-  getpeername(qd: number): Address {
-    return this.#end(qd).getpeername();
-  }
-
-  setsockopt(qd: number, option: SocketOption, value: number): void {
-    if (!DEFAULT_OPTIONS.has(option)) throw systemError(ERRNO.ENOPROTOOPT, 'setsockopt', `option ${option}`);
-    if (!Number.isInteger(value)) throw systemError(ERRNO.EINVAL, 'setsockopt', `${value}`);
-    this.#end(qd).setOption(option, value);
-  }
-
-  getsockopt(qd: number, option: SocketOption): number {
-    const value = this.#end(qd).options.get(option) ?? DEFAULT_OPTIONS.get(option);
-    if (value === undefined) throw systemError(ERRNO.ENOPROTOOPT, 'getsockopt', `option ${option}`);
-    return value;
-  }
-
-  unsent(qd: number): number {
-    return this.#ends[qd]?.unsentBytes ?? 0;
+    this.adopt(qd, type === SocketType.STREAM ? new StreamEnd(this, family) : new DatagramEnd(this, family));
   }
 
   // ---- The loop ------------------------------------------------------------------------------------------------
@@ -237,7 +137,7 @@ export class SimulatedDatapath implements Datapath, Attachment, Sleeper {
   dispose(): void {
     this.#disposed = true;
     this.network.removeSleeper(this);
-    for (let qd = 0; qd < this.#ends.length; qd++) this.close(qd, false);
+    this.closeAll();
     while (this.#inbox.length > 0) {
       const event = this.#inbox.shift();
       event.target!.handle(event);
@@ -246,12 +146,10 @@ export class SimulatedDatapath implements Datapath, Attachment, Sleeper {
 
   // ---- For the ends --------------------------------------------------------------------------------------------
 
-  openQueue(family: Family, type: SocketType): number {
-    return this.#host!.openQueue(family, type);
-  }
-
-  adopt(qd: number, end: StreamEnd): void {
-    this.#ends[qd] = end;
+  override openQueue(family: Family, type: SocketType): number {
+    const { random, faults } = this.network;
+    if (random.chance(faults.descriptors)) throw systemError(ERRNO.EMFILE, 'accept', undefined, 'simulated');
+    return super.openQueue(family, type);
   }
 
   enqueue(event: SimulatedEvent): void {

@@ -7,11 +7,11 @@ import type { IpAddress } from '../../address/sockaddr.ts';
 import { ERRNO, systemError } from '../../errors.ts';
 import { type Address, Family, SocketOption } from '../../kernel/datapath.ts';
 import type { Operation } from '../../kernel/operation.ts';
+import { OperationFifo } from '../../kernel/operation-fifo.ts';
 import type { HeapBuffer, Sga } from '../../ring/heap.ts';
-import { copyBytes, releaseEach, totalLength } from '../simulated/buffers.ts';
-import { Fifo, Waiting } from '../simulated/events.ts';
-import { isLoopback, isWildcard, namedIn, readAddress } from '../simulated/machine.ts';
-import { describe } from '../simulated/stream-name.ts';
+import { gather, releaseEach } from '../ends/buffers.ts';
+import { Fifo } from '../ends/fifo.ts';
+import { describe, isLoopback, isWildcard, namedIn, readAddress } from '../ends/names.ts';
 import { copyOutOfWindow } from './copy.ts';
 import type { Hub, Options } from './hub.ts';
 import { DATAGRAM_WINDOW, datagramOffset, type End } from './layout.ts';
@@ -54,7 +54,7 @@ export class DatagramEnd {
   #remoteKey = 0;
   readonly #received = new Fifo<HeapBuffer>();
   #receivedBytes = 0;
-  readonly #pops = new Waiting<HeapBuffer | null>();
+  readonly #pops = new OperationFifo<HeapBuffer | null>();
   #closed = false;
 
   constructor(
@@ -134,25 +134,9 @@ export class DatagramEnd {
       op.failErrno(ERRNO.EDESTADDRREQ, 'push');
       return;
     }
-    if ('references' in sga) {
-      this.#transmit(sga, this.#remoteKey, op);
-      return;
-    }
-    const bytes = totalLength(sga);
-    const { heap } = this.#hub;
-    const whole = bytes > heap.largest ? null : heap.tryAlloc(bytes);
-    if (whole === null) {
-      releaseEach(sga);
-      op.failErrno(bytes > Math.min(LONGEST, heap.largest) ? ERRNO.EMSGSIZE : ERRNO.ENOBUFS, 'push');
-      return;
-    }
-    let at = whole.offset;
-    for (const buffer of sga) {
-      copyBytes(buffer, buffer.offset, buffer.length, whole, at);
-      at += buffer.length;
-    }
-    releaseEach(sga);
-    this.#transmit(whole, this.#remoteKey, op);
+    const whole = gather(sga, this.#hub.heap, LONGEST);
+    if (typeof whole === 'number') op.failErrno(whole, 'push');
+    else this.#transmit(whole, this.#remoteKey, op);
   }
 
   pushTo(buffer: HeapBuffer, to: IpAddress | null, op: Operation<void>): void {
@@ -205,7 +189,7 @@ export class DatagramEnd {
       const buffer = this.#received.shift();
       this.#receivedBytes -= buffer.length + OVERHEAD;
       op.complete(buffer);
-    } else this.#pops.push(op);
+    } else this.#pops.append(op);
   }
 
   /** Takes a datagram out of the link's window; false where it is lost. */
@@ -222,7 +206,7 @@ export class DatagramEnd {
     copyOutOfWindow(link.memory, base, DATAGRAM_WINDOW, link.datagramRead, heap.region, buffer.offset, bytes);
     if (version === 4 && this.family === Family.INET) writePeer4(buffer, port);
     else buffer.peer = namedIn(this.family, version === 6 ? '::1' : '127.0.0.1', port) as IpAddress;
-    if (this.#pops.head !== null) this.#pops.shift().complete(buffer);
+    if (this.#pops.head !== null) this.#pops.shift()!.complete(buffer);
     else {
       this.#received.push(buffer);
       this.#receivedBytes += bytes + OVERHEAD;

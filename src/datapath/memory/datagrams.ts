@@ -3,7 +3,7 @@
  * It touches the datagrams' windows of the links it is given, and looks for names through its datapath.
  */
 import type { HeapBuffer } from '../../ring/heap.ts';
-import { Fifo } from '../simulated/events.ts';
+import { Fifo } from '../ends/fifo.ts';
 import { copyIntoWindow } from './copy.ts';
 import { type DatagramEnd, datagramKey, LONGEST, portKey } from './datagram.ts';
 import type { Hub } from './hub.ts';

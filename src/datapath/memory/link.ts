@@ -10,7 +10,7 @@ import { signalEventfd } from '../../linux/eventfd.ts';
 import { close } from '../../linux/libc.ts';
 import type { MappedMemory } from '../../linux/memory.ts';
 import { RingConsumer, RingProducer } from '../../ring/descriptor-ring.ts';
-import { Fifo } from '../simulated/events.ts';
+import { Fifo } from '../ends/fifo.ts';
 import {
   DATAGRAM_SLOT,
   DATAGRAM_WINDOW,

@@ -4,8 +4,7 @@
  */
 import { ERRNO, systemError } from '../../errors.ts';
 import { type Address, Family, SocketOption } from '../../kernel/datapath.ts';
-import { isLoopback, isWildcard, namedIn, readAddress } from '../simulated/machine.ts';
-import { describe } from '../simulated/stream-name.ts';
+import { describe, isLoopback, isWildcard, namedIn, readAddress } from '../ends/names.ts';
 import type { Hub, Options } from './hub.ts';
 import { type Claim, type NameSpace, pathName, portName } from './names.ts';
 

@@ -10,11 +10,11 @@
 import { ERRNO, systemError } from '../../errors.ts';
 import { type Address, type Family, SocketOption } from '../../kernel/datapath.ts';
 import type { Operation } from '../../kernel/operation.ts';
+import { OperationFifo } from '../../kernel/operation-fifo.ts';
 import type { HeapBuffer, Sga } from '../../ring/heap.ts';
-import { releaseEach } from '../simulated/buffers.ts';
-import { Waiting } from '../simulated/events.ts';
-import { Outbox } from '../simulated/outbox.ts';
-import { Backlog } from './backlog.ts';
+import { Backlog } from '../ends/backlog.ts';
+import { releaseEach } from '../ends/buffers.ts';
+import { Outbox } from '../ends/outbox.ts';
 import type { Hub, Options, Seeker } from './hub.ts';
 import { type End, Kind, windowOffset } from './layout.ts';
 import type { Link } from './link.ts';
@@ -37,7 +37,7 @@ export class StreamEnd implements Seeker {
   touched = false;
   readonly #hub: Hub;
   #phase: Phase = Phase.NEW;
-  #backlog: Backlog | null = null;
+  #backlog: Backlog<StreamEnd> | null = null;
   #connecting: Operation<void> | null = null;
   /** The name in full, where it was known from before, so that a refusal may only mean that it has moved. */
   #guess = '';
@@ -51,7 +51,7 @@ export class StreamEnd implements Seeker {
 
   // Receiving.
   readonly #in = new InWindow();
-  readonly #pops = new Waiting<HeapBuffer | null>();
+  readonly #pops = new OperationFifo<HeapBuffer | null>();
   /** Nothing more will come. */
   #ended = false;
   /** Why, where it did not end well. */
@@ -305,7 +305,7 @@ export class StreamEnd implements Seeker {
       op.failErrno(ERRNO.ENOTCONN, 'pop');
       return;
     }
-    this.#pops.push(op);
+    this.#pops.append(op);
     if (this.#in.available > 0 || this.#ended) this.serve();
   }
 
@@ -322,10 +322,10 @@ export class StreamEnd implements Seeker {
         }
         // Otherwise told with the next bytes that go back.
         if (window.creditDue) this.#finishUp();
-        pops.shift().complete(buffer);
+        pops.shift()!.complete(buffer);
       } else if (!this.#ended) return;
-      else if (this.#error !== 0) pops.shift().failErrno(this.#error, 'pop');
-      else pops.shift().complete(null);
+      else if (this.#error !== 0) pops.shift()!.failErrno(this.#error, 'pop');
+      else pops.shift()!.complete(null);
     }
   }
 

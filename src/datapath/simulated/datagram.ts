@@ -7,11 +7,14 @@ import type { IpAddress } from '../../address/sockaddr.ts';
 import { ERRNO, systemError } from '../../errors.ts';
 import { type Address, Family, SocketOption } from '../../kernel/datapath.ts';
 import type { Operation } from '../../kernel/operation.ts';
+import { OperationFifo } from '../../kernel/operation-fifo.ts';
 import type { HeapBuffer, Sga } from '../../ring/heap.ts';
+import { copyBytes, gather, releaseEach } from '../ends/buffers.ts';
+import { Fifo } from '../ends/fifo.ts';
+import { isWildcard, namedIn, readAddress } from '../ends/names.ts';
 import type { Attachment } from './attachment.ts';
-import { copyBytes, releaseEach, totalLength } from './buffers.ts';
-import { EventKind, type EventTarget, Fifo, type SimulatedEvent, Waiting } from './events.ts';
-import { type Bound, isWildcard, namedIn, readAddress } from './machine.ts';
+import { EventKind, type EventTarget, type SimulatedEvent } from './events.ts';
+import type { Bound } from './machine.ts';
 
 /** Longest payload of UDP over IPv4 (RFC 768, RFC 791). */
 const LONGEST = 65507;
@@ -28,7 +31,7 @@ export class DatagramEnd implements EventTarget {
   #remote: IpAddress | null = null;
   readonly #received = new Fifo<HeapBuffer>();
   #receivedBytes = 0;
-  readonly #pops = new Waiting<HeapBuffer | null>();
+  readonly #pops = new OperationFifo<HeapBuffer | null>();
   /** What the network said of an earlier datagram; told once. */
   #error = 0;
   #closed = false;
@@ -103,25 +106,9 @@ export class DatagramEnd implements EventTarget {
       op.failErrno(ERRNO.EDESTADDRREQ, 'push');
       return;
     }
-    if ('references' in sga) {
-      this.#send(sga, this.#remote, op);
-      return;
-    }
-    const bytes = totalLength(sga);
-    const { heap } = this.datapath;
-    const whole = bytes > heap.largest ? null : heap.tryAlloc(bytes);
-    if (whole === null) {
-      releaseEach(sga);
-      op.failErrno(bytes > Math.min(LONGEST, heap.largest) ? ERRNO.EMSGSIZE : ERRNO.ENOBUFS, 'push');
-      return;
-    }
-    let at = whole.offset;
-    for (const buffer of sga) {
-      copyBytes(buffer, buffer.offset, buffer.length, whole, at);
-      at += buffer.length;
-    }
-    releaseEach(sga);
-    this.#send(whole, this.#remote, op);
+    const whole = gather(sga, this.datapath.heap, LONGEST);
+    if (typeof whole === 'number') op.failErrno(whole, 'push');
+    else this.#send(whole, this.#remote, op);
   }
 
   pushTo(buffer: HeapBuffer, to: IpAddress | null, op: Operation<void>): void {
@@ -212,7 +199,7 @@ export class DatagramEnd implements EventTarget {
     } else if (this.#error !== 0) {
       op.failErrno(this.#error, 'pop');
       this.#error = 0;
-    } else this.#pops.push(op);
+    } else this.#pops.append(op);
   }
 
   receive(event: SimulatedEvent): void {
@@ -227,7 +214,7 @@ export class DatagramEnd implements EventTarget {
         return;
       }
     } else if (!this.#closed) {
-      if (this.#pops.head !== null) this.#pops.shift().failErrno(ERRNO.ECONNREFUSED, 'pop');
+      if (this.#pops.head !== null) this.#pops.shift()!.failErrno(ERRNO.ECONNREFUSED, 'pop');
       else this.#error = ERRNO.ECONNREFUSED;
       this.datapath.touched();
     }
@@ -250,7 +237,7 @@ export class DatagramEnd implements EventTarget {
     }
     const from = event.from as IpAddress;
     buffer.peer = namedIn(this.family, from.host, from.port) as IpAddress;
-    if (this.#pops.head !== null) this.#pops.shift().complete(buffer);
+    if (this.#pops.head !== null) this.#pops.shift()!.complete(buffer);
     else {
       this.#received.push(buffer);
       this.#receivedBytes += length;

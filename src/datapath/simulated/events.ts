@@ -5,7 +5,6 @@
 
 import type { IpAddress } from '../../address/sockaddr.ts';
 import type { Address } from '../../kernel/datapath.ts';
-import type { Operation } from '../../kernel/operation.ts';
 import type { HeapBuffer } from '../../ring/heap.ts';
 
 export const EventKind = {
@@ -119,91 +118,4 @@ export class EventQueue {
 
 function before(a: SimulatedEvent, b: SimulatedEvent): boolean {
   return a.time < b.time || (a.time === b.time && a.sequence < b.sequence);
-}
-
-/** A queue in a circular array, which grows by doubling and allocates nothing otherwise. */
-export class Fifo<T> {
-  #items: (T | undefined)[] = new Array(8).fill(undefined);
-  #head = 0;
-  length = 0;
-
-  push(item: T): void {
-    if (this.length === this.#items.length) this.#grow();
-    this.#items[(this.#head + this.length++) & (this.#items.length - 1)] = item;
-  }
-
-  /** Takes the oldest item. There must be one. */
-  shift(): T {
-    const item = this.#items[this.#head]!;
-    this.#items[this.#head] = undefined;
-    this.#head = (this.#head + 1) & (this.#items.length - 1);
-    this.length--;
-    return item;
-  }
-
-  /** The `i`-th oldest. */
-  at(i: number): T {
-    return this.#items[(this.#head + i) & (this.#items.length - 1)]!;
-  }
-
-  /** Takes out every item that `wanted` says yes to, in order, and keeps the rest in order. */
-  extract(wanted: (item: T) => boolean): T[] {
-    const taken: T[] = [];
-    for (let n = this.length; n > 0; n--) {
-      const item = this.shift();
-      if (wanted(item)) taken.push(item);
-      else this.push(item);
-    }
-    return taken;
-  }
-
-  #grow(): void {
-    const { length } = this.#items;
-    const larger: (T | undefined)[] = new Array(2 * length).fill(undefined);
-    for (let i = 0; i < length; i++) larger[i] = this.at(i);
-    this.#items = larger;
-    this.#head = 0;
-  }
-}
-
-/** Operations that wait on one queue, oldest first, linked through the operations themselves. */
-export class Waiting<T> {
-  head: Operation<T> | null = null;
-  #tail: Operation<T> | null = null;
-
-  push(op: Operation<T>): void {
-    op.next_ = null;
-    if (this.#tail === null) this.head = op;
-    else this.#tail.next_ = op as Operation<unknown>;
-    this.#tail = op;
-  }
-
-  /** Takes the oldest. There must be one. */
-  shift(): Operation<T> {
-    const op = this.head!;
-    this.head = op.next_ as Operation<T> | null;
-    if (this.head === null) this.#tail = null;
-    op.next_ = null;
-    return op;
-  }
-
-  remove(op: Operation<unknown>): boolean {
-    let previous: Operation<T> | null = null;
-    for (let at = this.head; at !== null; at = at.next_ as Operation<T> | null) {
-      if ((at as Operation<unknown>) === op) {
-        if (previous === null) this.head = at.next_ as Operation<T> | null;
-        else previous.next_ = at.next_;
-        if (this.#tail === at) this.#tail = previous;
-        at.next_ = null;
-        return true;
-      }
-      previous = at;
-    }
-    return false;
-  }
-
-  /** Fails every one of them. */
-  fail(errno: number, call: string): void {
-    while (this.head !== null) this.shift().failErrno(errno, call);
-  }
 }

@@ -3,9 +3,10 @@
  * It touches the receiving heap, the buffers it holds and those operations.
  */
 import type { Operation } from '../../kernel/operation.ts';
+import { OperationFifo } from '../../kernel/operation-fifo.ts';
 import type { Heap, HeapBuffer } from '../../ring/heap.ts';
-import { copyBytes } from './buffers.ts';
-import { Fifo, Waiting } from './events.ts';
+import { copyBytes } from '../ends/buffers.ts';
+import { Fifo } from '../ends/fifo.ts';
 
 /** Buffers waiting to be popped from which on small ones are joined, so that single bytes do not hold whole buffers. */
 const CROWDED = 32;
@@ -15,7 +16,7 @@ export class Inbox {
   /** Bytes that may wait here. */
   window: number;
   bytes = 0;
-  readonly pops = new Waiting<HeapBuffer | null>();
+  readonly pops = new OperationFifo<HeapBuffer | null>();
   readonly #received = new Fifo<HeapBuffer>();
 
   constructor(heap: Heap, window: number) {
@@ -46,7 +47,7 @@ export class Inbox {
   put(buffer: HeapBuffer): number {
     const { length } = buffer;
     if (this.pops.head !== null) {
-      this.pops.shift().complete(buffer);
+      this.pops.shift()!.complete(buffer);
       return length;
     }
     this.#received.push(buffer);
@@ -77,7 +78,7 @@ export class Inbox {
 
   /** The end of the stream. */
   end(): void {
-    while (this.pops.head !== null) this.pops.shift().complete(null);
+    while (this.pops.head !== null) this.pops.shift()!.complete(null);
   }
 
   drop(): void {

@@ -7,10 +7,11 @@ import type { IpAddress } from '../../address/sockaddr.ts';
 import { ERRNO, IsthmusError, systemError } from '../../errors.ts';
 import type { Address } from '../../kernel/datapath.ts';
 import type { Kernel } from '../../kernel/kernel.ts';
+import { isLoopback } from '../ends/names.ts';
 import type { DatagramEnd } from './datagram.ts';
 import { EventKind, EventQueue, type EventTarget, type SimulatedEvent } from './events.ts';
 import { type Faults, IDEAL } from './faults.ts';
-import { isLoopback, Machine } from './machine.ts';
+import { Machine } from './machine.ts';
 import { Random } from './random.ts';
 import type { StreamEnd } from './stream.ts';
 

@@ -4,8 +4,9 @@
  */
 import { ERRNO, systemError } from '../../errors.ts';
 import { type Address, Family, SocketOption } from '../../kernel/datapath.ts';
+import { describe, isWildcard, namedIn, readAddress } from '../ends/names.ts';
 import type { Attachment } from './attachment.ts';
-import { type Bound, isWildcard, namedIn, readAddress } from './machine.ts';
+import type { Bound } from './machine.ts';
 import type { StreamEnd } from './stream.ts';
 
 export class StreamName {
@@ -96,8 +97,4 @@ export class StreamName {
     if (this.#bound !== null) machine.streams.release(this.#bound, this.#owner);
     if (this.#path !== '') machine.paths.delete(this.#path);
   }
-}
-
-export function describe(address: Address): string {
-  return 'path' in address ? address.path : `${address.host}:${address.port}`;
 }

@@ -6,14 +6,16 @@ import { ERRNO, systemError } from '../../errors.ts';
 import { type Address, type Family, SocketOption } from '../../kernel/datapath.ts';
 import type { Operation } from '../../kernel/operation.ts';
 import type { HeapBuffer, Sga } from '../../ring/heap.ts';
+import { Backlog } from '../ends/backlog.ts';
+import { releaseEach } from '../ends/buffers.ts';
+import { Fifo } from '../ends/fifo.ts';
+import { describe } from '../ends/names.ts';
+import { Outbox } from '../ends/outbox.ts';
 import type { Attachment } from './attachment.ts';
-import { Backlog } from './backlog.ts';
-import { releaseEach } from './buffers.ts';
-import { EventKind, type EventTarget, Fifo, type SimulatedEvent } from './events.ts';
+import { EventKind, type EventTarget, type SimulatedEvent } from './events.ts';
 import { Inbox } from './inbox.ts';
 import type { SimulatedNetwork } from './network.ts';
-import { Outbox } from './outbox.ts';
-import { describe, StreamName } from './stream-name.ts';
+import { StreamName } from './stream-name.ts';
 
 const Phase = { NEW: 0, LISTENING: 1, CONNECTING: 2, OPEN: 3, BROKEN: 4 } as const;
 type Phase = (typeof Phase)[keyof typeof Phase];
@@ -32,7 +34,7 @@ export class StreamEnd implements EventTarget {
   #phase: Phase = Phase.NEW;
   readonly #name: StreamName;
   #connectOp: Operation<void> | null = null;
-  #backlog: Backlog | null = null;
+  #backlog: Backlog<StreamEnd> | null = null;
 
   // Receiving.
   readonly #in: Inbox;
@@ -256,7 +258,7 @@ export class StreamEnd implements EventTarget {
     else if (this.#error !== 0) op.failErrno(this.#error, 'pop');
     else if (this.#ended) op.complete(null);
     else if (this.#phase !== Phase.OPEN) op.failErrno(ERRNO.ENOTCONN, 'pop');
-    else this.#in.pops.push(op);
+    else this.#in.pops.append(op);
   }
 
   #acknowledge(bytes: number): void {

@@ -7,10 +7,11 @@ import { encodeSockaddr, type IpAddress, SOCKADDR_BYTES } from '../../address/so
 import { ERRNO } from '../../errors.ts';
 import { Family, SocketType } from '../../kernel/datapath.ts';
 import type { Operation } from '../../kernel/operation.ts';
+import type { OperationFifo } from '../../kernel/operation-fifo.ts';
 import { addressText } from '../../linux/sockaddr.ts';
 import type { Heap, HeapBuffer, Sga } from '../../ring/heap.ts';
 import { type Backlog, NAME_WORDS, type Outbox } from './outbox.ts';
-import { type OperationFifo, Phase } from './sock.ts';
+import { Phase } from './sock.ts';
 
 /** Largest payload of a UDP datagram over IPv4. */
 const LARGEST_DATAGRAM = 65507;

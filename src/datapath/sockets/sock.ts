@@ -4,46 +4,11 @@
  */
 import type { Family, SocketType } from '../../kernel/datapath.ts';
 import type { Operation } from '../../kernel/operation.ts';
+import { OperationFifo } from '../../kernel/operation-fifo.ts';
 import type { HeapBuffer } from '../../ring/heap.ts';
 
 export const Phase = { FREE: 0, CREATED: 1, CONNECTING: 2, OPEN: 3, LISTENING: 4, CLOSING: 5, LINGERING: 6 } as const;
 export type Phase = (typeof Phase)[keyof typeof Phase];
-
-/** Operations in order of arrival, linked through `next_`. */
-export class OperationFifo {
-  head: Operation<unknown> | null = null;
-  #tail: Operation<unknown> | null = null;
-
-  append(op: Operation<unknown>): void {
-    op.next_ = null;
-    if (this.#tail === null) this.head = op;
-    else this.#tail.next_ = op;
-    this.#tail = op;
-  }
-
-  shift(): Operation<unknown> | null {
-    const op = this.head;
-    if (op === null) return null;
-    this.head = op.next_;
-    if (this.head === null) this.#tail = null;
-    op.next_ = null;
-    return op;
-  }
-
-  /** @returns whether it was there */
-  remove(op: Operation<unknown>): boolean {
-    let before: Operation<unknown> | null = null;
-    for (let at = this.head; at !== null; before = at, at = at.next_) {
-      if (at !== op) continue;
-      if (before === null) this.head = op.next_;
-      else before.next_ = op.next_;
-      if (this.#tail === op) this.#tail = before;
-      op.next_ = null;
-      return true;
-    }
-    return false;
-  }
-}
 
 // Plain fields: the receiving, sending and set-up halves of the datapath all work on them, on the hot path.
 export class Sock {

@@ -7,10 +7,10 @@
  */
 import { ERRNO } from '../../errors.ts';
 import type { Operation } from '../../kernel/operation.ts';
+import { OperationFifo } from '../../kernel/operation-fifo.ts';
 import type { Connection } from '../../net/tcp/connection.ts';
 import { MAX_WINDOW } from '../../net/tcp/constants.ts';
 import type { HeapBuffer, Sga } from '../../ring/heap.ts';
-import { OperationFifo } from '../sockets/sock.ts';
 
 /** The buffers of a push as they were when pushed: what the program does with its view afterwards changes nothing. */
 interface Held {

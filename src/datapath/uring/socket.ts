@@ -5,8 +5,9 @@
 import { ERRNO, systemError } from '../../errors.ts';
 import { type Family, SocketType } from '../../kernel/datapath.ts';
 import type { Operation } from '../../kernel/operation.ts';
+import { OperationFifo } from '../../kernel/operation-fifo.ts';
 import { SqeFlag } from '../../linux/uring-abi.ts';
-import { OperationFifo, Phase } from '../sockets/sock.ts';
+import { Phase } from '../sockets/sock.ts';
 
 /** What a completion is about: the low four bits of its user data. The slot is above them; the generation is the high word. */
 export const Kind = {

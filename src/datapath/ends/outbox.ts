@@ -3,8 +3,9 @@
  * It touches the buffers it holds and those operations.
  */
 import type { Operation } from '../../kernel/operation.ts';
+import { OperationFifo } from '../../kernel/operation-fifo.ts';
 import type { HeapBuffer } from '../../ring/heap.ts';
-import { Fifo, Waiting } from './events.ts';
+import { Fifo } from './fifo.ts';
 
 /** Buffers waiting to be sent from which on a push waits, however few bytes they hold. */
 const MOST_BUFFERS = 1024;
@@ -30,7 +31,7 @@ export class Outbox {
   bytes = 0;
   /** Bytes above which a push waits. */
   limit: number;
-  readonly pushes = new Waiting<void>();
+  readonly pushes = new OperationFifo<void>();
   readonly #unsent = new Fifo<Outgoing>();
 
   constructor(limit: number) {
@@ -70,13 +71,13 @@ export class Outbox {
 
   /** Completes a push now, or when there is room again. */
   admit(op: Operation<void>): void {
-    if (this.#crowded) this.pushes.push(op);
+    if (this.#crowded) this.pushes.append(op);
     else op.complete(undefined);
   }
 
   /** Completes the pushes that there is room for now. */
   settle(): void {
-    while (this.pushes.head !== null && !this.#crowded) this.pushes.shift().complete(undefined);
+    while (this.pushes.head !== null && !this.#crowded) this.pushes.shift()!.complete(undefined);
   }
 
   /** Takes back what a push brought, unless some of it has gone; false where the operation is no push of this queue. */

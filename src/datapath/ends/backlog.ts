@@ -5,20 +5,27 @@
 import { ERRNO } from '../../errors.ts';
 import { type Family, SocketType } from '../../kernel/datapath.ts';
 import type { Operation } from '../../kernel/operation.ts';
-import { Fifo, Waiting } from '../simulated/events.ts';
-import type { Hub } from './hub.ts';
-import type { StreamEnd } from './stream.ts';
+import { OperationFifo } from '../../kernel/operation-fifo.ts';
+import { Fifo } from './fifo.ts';
 
-export class Backlog {
+/** The datapath, as far as accepting goes. */
+export interface Adopter<E> {
+  /** @throws IsthmusError EMFILE */
+  openQueue(family: Family, type: SocketType): number;
+  /** The queue descriptor now stands for this end. */
+  adopt(qd: number, end: E): void;
+}
+
+export class Backlog<E extends { close(abort: boolean): void }> {
   /** Most connections waiting to be accepted. */
   limit = 0;
-  readonly #hub: Hub;
+  readonly #datapath: Adopter<E>;
   readonly #family: Family;
-  readonly #arrived = new Fifo<StreamEnd>();
-  readonly #accepts = new Waiting<number>();
+  readonly #arrived = new Fifo<E>();
+  readonly #accepts = new OperationFifo<number>();
 
-  constructor(hub: Hub, family: Family) {
-    this.#hub = hub;
+  constructor(datapath: Adopter<E>, family: Family) {
+    this.#datapath = datapath;
     this.#family = family;
   }
 
@@ -27,11 +34,11 @@ export class Backlog {
   }
 
   accept(op: Operation<number>): void {
-    this.#accepts.push(op);
+    this.#accepts.append(op);
     this.#admit();
   }
 
-  arrive(end: StreamEnd): void {
+  arrive(end: E): void {
     this.#arrived.push(end);
     this.#admit();
   }
@@ -49,15 +56,15 @@ export class Backlog {
   /** Where no descriptor is left the accept fails and the connection stays, for the next accept. */
   #admit(): void {
     while (this.#accepts.head !== null && this.#arrived.length > 0) {
-      const op = this.#accepts.shift();
+      const op = this.#accepts.shift()!;
       let qd: number;
       try {
-        qd = this.#hub.openQueue(this.#family, SocketType.STREAM);
+        qd = this.#datapath.openQueue(this.#family, SocketType.STREAM);
       } catch (error) {
         op.fail(error as Error);
         continue;
       }
-      this.#hub.adopt(qd, this.#arrived.shift());
+      this.#datapath.adopt(qd, this.#arrived.shift());
       op.complete(qd);
     }
   }
