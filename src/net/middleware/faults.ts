@@ -5,6 +5,7 @@
 import type { Heap, HeapBuffer } from '../../ring/heap.ts';
 import type { Device, FrameInput } from '../device.ts';
 import { HEADROOM, type Timed, type Timers } from '../flow.ts';
+import { DeviceAround } from './around.ts';
 import { Chance } from './chance.ts';
 
 export interface FaultOptions {
@@ -174,42 +175,17 @@ export class FaultLane {
 }
 
 /** A device whose frames take a bad way out. */
-export class FaultyDevice implements Device {
+export class FaultyDevice extends DeviceAround {
   readonly lane: FaultLane;
-  readonly #inner: Device;
 
   constructor(inner: Device, options: FaultOptions, around: FaultSurroundings) {
-    this.#inner = inner;
+    super(inner);
     this.lane = new FaultLane(options, around, (frame) => inner.transmit(frame, null, 0, 0));
-  }
-
-  get macHi(): number {
-    return this.#inner.macHi;
-  }
-
-  get macLo(): number {
-    return this.#inner.macLo;
-  }
-
-  get mtu(): number {
-    return this.#inner.mtu;
-  }
-
-  get offloads(): Device['offloads'] {
-    return this.#inner.offloads;
-  }
-
-  room(): number {
-    return this.#inner.room();
   }
 
   transmit(packet: HeapBuffer, payload: HeapBuffer | null, payloadOffset: number, payloadLength: number): void {
     this.lane.pass(packet, payload, payloadOffset, payloadLength);
     packet.release();
-  }
-
-  flush(): void {
-    this.#inner.flush();
   }
 }
 

@@ -4,6 +4,7 @@
  */
 import type { HeapBuffer } from '../../ring/heap.ts';
 import type { Device, FrameInput } from '../device.ts';
+import { DeviceAround } from './around.ts';
 
 const SECTION_HEADER = 0x0a0d0d0a;
 const INTERFACE_DESCRIPTION = 1;
@@ -133,42 +134,17 @@ function pad(length: number): number {
 }
 
 /** A device whose outgoing frames are written down. */
-export class PcapDevice implements Device {
-  readonly #inner: Device;
+export class PcapDevice extends DeviceAround {
   readonly #writer: PcapWriter;
 
   constructor(inner: Device, writer: PcapWriter) {
-    this.#inner = inner;
+    super(inner);
     this.#writer = writer;
-  }
-
-  get macHi(): number {
-    return this.#inner.macHi;
-  }
-
-  get macLo(): number {
-    return this.#inner.macLo;
-  }
-
-  get mtu(): number {
-    return this.#inner.mtu;
-  }
-
-  get offloads(): Device['offloads'] {
-    return this.#inner.offloads;
-  }
-
-  room(): number {
-    return this.#inner.room();
   }
 
   transmit(packet: HeapBuffer, payload: HeapBuffer | null, payloadOffset: number, payloadLength: number): void {
     this.#writer.write(Direction.OUT, packet, payload, payloadOffset, payloadLength);
-    this.#inner.transmit(packet, payload, payloadOffset, payloadLength);
-  }
-
-  flush(): void {
-    this.#inner.flush();
+    this.inner.transmit(packet, payload, payloadOffset, payloadLength);
   }
 }
 

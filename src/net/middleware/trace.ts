@@ -12,6 +12,7 @@ import { Ipv4Packet, Protocol } from '../wire/ipv4.ts';
 import { Ipv6Packet } from '../wire/ipv6.ts';
 import { REASON_NAMES, Reason } from '../wire/reason.ts';
 import { Flag, TcpSegment } from '../wire/tcp.ts';
+import { DeviceAround } from './around.ts';
 
 /** What a frame is: `10.0.0.1:5000 > 10.0.0.2:80 tcp SYN seq 1 ack 0 win 65535 len 0`. `length` bytes are at `at`. */
 export function describeFrame(memory: Uint8Array, at: number, length: number): string {
@@ -118,35 +119,14 @@ function line(now: number, mark: string, what: string): string {
 }
 
 /** A device whose outgoing frames are told of. */
-export class TraceDevice implements Device {
-  readonly #inner: Device;
+export class TraceDevice extends DeviceAround {
   readonly #now: () => number;
   readonly #sink: TraceSink;
 
   constructor(inner: Device, now: () => number, sink: TraceSink) {
-    this.#inner = inner;
+    super(inner);
     this.#now = now;
     this.#sink = sink;
-  }
-
-  get macHi(): number {
-    return this.#inner.macHi;
-  }
-
-  get macLo(): number {
-    return this.#inner.macLo;
-  }
-
-  get mtu(): number {
-    return this.#inner.mtu;
-  }
-
-  get offloads(): Device['offloads'] {
-    return this.#inner.offloads;
-  }
-
-  room(): number {
-    return this.#inner.room();
   }
 
   transmit(packet: HeapBuffer, payload: HeapBuffer | null, payloadOffset: number, payloadLength: number): void {
@@ -157,11 +137,7 @@ export class TraceDevice implements Device {
       whole.set(payload.memory.subarray(payloadOffset, payloadOffset + payloadLength), packet.length);
     }
     this.#sink(line(this.#now(), '>', describeFrame(whole, 0, whole.length)));
-    this.#inner.transmit(packet, payload, payloadOffset, payloadLength);
-  }
-
-  flush(): void {
-    this.#inner.flush();
+    this.inner.transmit(packet, payload, payloadOffset, payloadLength);
   }
 }
 
