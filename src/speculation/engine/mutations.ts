@@ -16,6 +16,8 @@ export interface QueuedMutation<M> {
   /** Weight against the bounds of a batch, e.g. protocol operations. */
   readonly operations: number;
   readonly bytes: number;
+  /** Nothing may be sent behind it in its batch: it may be done otherwise than predicted, and that stops no batch. */
+  readonly last?: () => boolean;
 }
 
 /** How much one batch may hold. */
@@ -85,6 +87,7 @@ export class MutationQueue<M> {
     const last = new Map<SpeculativeObject, Interval>();
     let operations = 0;
     let bytes = 0;
+    let closed = false;
     for (const interval of this.#engine.intervals) {
       const own = byInterval.get(interval) ?? [];
       const previous = last.get(interval.object);
@@ -102,14 +105,17 @@ export class MutationQueue<M> {
           batch.length === 0 ||
           !ordered ||
           (operations + mutation.operations <= this.#bounds.operations && bytes + mutation.bytes <= this.#bounds.bytes);
-        if (!fits) {
+        if (!fits || closed) {
           blocked.add(interval);
           break;
         }
         batch.push(mutation);
         operations += mutation.operations;
         bytes += mutation.bytes;
-        if (ordered) continue;
+        if (ordered) {
+          closed = mutation.last?.() ?? false;
+          continue;
+        }
         blocked.add(interval);
         break;
       }

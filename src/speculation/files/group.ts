@@ -19,6 +19,8 @@ export interface Member {
   pausing: boolean;
   /** What it asked was predicted wrongly, or its checkpoint was refused: its next request waits for the truth. */
   truthNext: boolean;
+  /** Its rollbacks so far. */
+  era: number;
   /** Its exit is held: it runs no more, unless it is restored. */
   exited: boolean;
 }
@@ -61,7 +63,7 @@ export class Group {
     if (thread) {
       member.threads = true;
       if (maker !== undefined) maker.threads = true;
-    }
+    } else if (maker?.doomed) member.doomed = true; // its rollback is on the way to the tracer, which will find the child
     return member;
   }
 
@@ -78,6 +80,7 @@ export class Group {
       object,
       threads: false,
       doomed: false,
+      era: 0,
       pausing: false,
       truthNext: false,
       exited: false,

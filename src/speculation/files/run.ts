@@ -91,7 +91,7 @@ export class SpeculativeMount {
       now,
       trace: this.#options.trace ?? null,
       ...(this.#options.judgement === undefined ? {} : { judgement: this.#options.judgement }),
-      invalidate: (node) => void this.session.invalidateData(node),
+      invalidate: (node) => this.session.invalidateData(node),
     });
     seat.judgement.roundTrip(this.#roundTripMs * 1000);
     let processes: BackendCounts | null = null;
@@ -134,6 +134,13 @@ export class SpeculativeMount {
       this.#host = null;
     }
   }
+
+  /** Kills the running command and all it has started, if there is one; its `run` then ends. */
+  async stop(): Promise<void> {
+    this.#current.seat?.close();
+    await this.#host?.close();
+  }
+
   /** Passes a signal on to the running command, as the terminal would. */
   signal(signal: number): void {
     this.#host?.signal(signal);
@@ -166,5 +173,6 @@ function admissionOf(current: CurrentSeat): Admission {
     decide: (origin, operation, prediction) => current.seat?.decide(origin, operation, prediction) ?? 'wait',
     truth: (origin, operation, agrees, truth) => current.seat?.truth(origin, operation, agrees, truth),
     assumed: (origin, mutation, predicted, undo) => current.seat!.assumed(origin, mutation, predicted, undo),
+    era: (pid) => current.seat?.era(pid) ?? 0,
   };
 }

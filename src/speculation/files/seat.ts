@@ -32,7 +32,7 @@ export interface SeatOptions {
   readonly judgement?: Judgement;
   readonly trace?: SpeculationTrace | null;
   /** The kernel may still hold data of a file that was assumed and undone. */
-  readonly invalidate?: (node: ViewNode) => void;
+  readonly invalidate?: (node: ViewNode) => Promise<void>;
 }
 
 /** A hypothesis that has been answered ahead and whose truth is under way. */
@@ -83,6 +83,8 @@ export class SpeculationSeat implements Admission {
   #backend: ProcessBackend | null = null;
   #token = 0;
   #closed = false;
+  /** What the kernel holds of undone changes has been dropped; before, nobody who is restored may go on. */
+  #invalidated: Promise<unknown> = Promise.resolve();
   /** Processes outside the group have opened files. */
   #strangers = false;
 
@@ -120,9 +122,9 @@ export class SpeculationSeat implements Admission {
     this.#parked.clear();
   }
 
-  /** Resolves when no mutation is waiting or on its way. */
+  /** Resolves when no mutation is waiting or on its way, or the seat is closed. */
   async drained(): Promise<void> {
-    while (!this.#sender.idle) {
+    while (!this.#sender.idle && !this.#closed) {
       this.#sender.pump();
       await new Promise((resolve) => setTimeout(resolve, 1));
     }
@@ -230,6 +232,10 @@ export class SpeculationSeat implements Admission {
     this.#trace?.begin(mutation.kind, 'mutation', origin.pid, speculation.id);
     this.#sender.push(speculation, { mutation, predicted, undo, sinceMs: this.#options.now() });
     this.#sender.pump();
+  }
+
+  era(pid: Pid): number {
+    return this.#group.get(pid)?.era ?? 0;
   }
 
   // ---- the processes tell
@@ -348,12 +354,19 @@ export class SpeculationSeat implements Admission {
       () => {
         hide();
         undo.run();
-        for (const node of mutation.touches) this.#options.invalidate?.(node);
+        for (const node of mutation.touches) this.#invalidate(node);
       },
       undo.bytes + 256,
     );
     for (const node of mutation.touches) this.#touch(node, member.object);
     if (mutation.makes !== null) this.#touch(mutation.makes.node, member.object);
+  }
+
+  #invalidate(node: ViewNode): void {
+    if (node.attributes.type !== FileType.regular || this.#options.invalidate === undefined) return;
+    // It may be refused where the mount ends.
+    const dropped = this.#options.invalidate(node).catch(() => {});
+    this.#invalidated = Promise.all([this.#invalidated, dropped]);
   }
 
   /** Files removed while open keep another name until their last close, which no undo log knows. */
@@ -376,7 +389,9 @@ export class SpeculationSeat implements Admission {
     this.statistics.waited++;
     this.statistics.waits[reason] = (this.statistics.waits[reason] ?? 0) + 1;
     this.#trace?.instant(`wait: ${operation.kind}`, 'wait', member.pid, { why });
-    if (!operation.changes || member.object.log.length === 0) return 'wait';
+    if (member.object.log.length === 0) return 'wait';
+    // Asking about what is assumed would send what is written there.
+    if (!operation.changes && !this.#shows(operation).some(isAssumed)) return 'wait';
     return this.#settled(member.object).then(() => (member.doomed ? 'bounce' : 'wait'));
   }
 
@@ -525,6 +540,7 @@ export class SpeculationSeat implements Admission {
       const member = this.#group.get(Number(object.label));
       if (member === undefined || member.object !== object) continue;
       member.doomed = true;
+      member.era++;
       member.exited = false;
       const checkpoint = checkpointOf(to.checkpoint);
       if (checkpoint === null) this.statistics.killed++;
@@ -537,7 +553,8 @@ export class SpeculationSeat implements Admission {
       because: because?.label,
       checkpoints,
     });
-    if (checkpoints.length > 0) this.#backend?.rollback(checkpoints);
+    // In this order also among rollbacks.
+    if (checkpoints.length > 0) void this.#invalidated.then(() => this.#backend?.rollback(checkpoints));
   }
 
   // ---- requests that are held

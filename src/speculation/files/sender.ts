@@ -3,15 +3,16 @@
  * It reaches the world only through the RemoteServer.
  */
 
-import type {
-  Attributes,
-  BatchResult,
-  Credential,
-  FoundResult,
-  Handle,
-  HandleRef,
-  RemoteServer,
-  Operation as ServerOperation,
+import {
+  type Attributes,
+  type BatchResult,
+  type Credential,
+  FileType,
+  type FoundResult,
+  type Handle,
+  type HandleRef,
+  type RemoteServer,
+  type Operation as ServerOperation,
 } from '../../remote/server.ts';
 import type { ViewNode } from '../../remote/view/node.ts';
 import type { Mutation, Outcome } from '../../remote/view/operation.ts';
@@ -53,6 +54,7 @@ export class MutationSender {
   readonly #queue: MutationQueue<Sent>;
   readonly #hooks: SenderHooks;
   readonly #statistics: SpeculationStatistics;
+  readonly #makers = new ProvenMakers();
   /** What the speculations of this run's mutations are, until they are definite. */
   readonly #assumed = new Map<Speculation, Sent>();
 
@@ -78,7 +80,14 @@ export class MutationSender {
       this.#assumed.delete(speculation);
       if (outcome === 'committed') assumed.undo.clear();
     });
-    this.#queue.push({ speculation, payload, operations: weight(assumed.mutation), bytes: assumed.undo.bytes });
+    const { mutation, undo } = assumed;
+    this.#queue.push({
+      speculation,
+      payload,
+      operations: weight(mutation),
+      bytes: undo.bytes,
+      last: () => !this.#makers.isProven(mutation),
+    });
   }
 
   /** Sends what may go now. */
@@ -144,8 +153,10 @@ export class MutationSender {
       const made = mutation.makes?.node.said ?? null;
       const right = done && (made === null || sameObject(assumedAttributes!, made));
       this.#hooks.truth(queued.speculation, queued.payload, right);
-      if (right) this.#queue.succeeded(queued);
-      else {
+      if (right) {
+        this.#makers.proven(mutation);
+        this.#queue.succeeded(queued);
+      } else {
         if (done) await this.#takeBack(queued.payload);
         await this.#repair(queued.speculation);
         this.#queue.failed(queued);
@@ -184,6 +195,28 @@ export class MutationSender {
     this.#statistics.repaired++;
     const { credential } = mutation;
     await this.#server.batch(repairs.reverse(), credential === null ? {} : { credential });
+  }
+}
+
+/**
+ * Directories in which the server has made objects with the owner and mode that we predict (it might squash users, or hand
+ * down groups otherwise). What is made in a directory that we made in such a one will be so, too.
+ */
+class ProvenMakers {
+  readonly #directories = new WeakMap<ViewNode, Credential | null>();
+
+  /** Whether an object that it makes will surely be as predicted, if it is made at all. */
+  isProven(mutation: Mutation): boolean {
+    const { makes, credential, touches } = mutation;
+    if (makes === null) return true;
+    const by = this.#directories.get(touches[0]!);
+    if (by === undefined || !sameCredential(by, credential)) return false;
+    if (makes.node.attributes.type === FileType.directory) this.#directories.set(makes.node, credential);
+    return true;
+  }
+
+  proven({ makes, credential, touches }: Mutation): void {
+    if (makes !== null) this.#directories.set(touches[0]!, credential);
   }
 }
 

@@ -69,6 +69,7 @@ export function takeCheckpoint(
     alternateStackChanged: false,
     execed: false,
     signals: [],
+    childSignals: new Set(),
     state: 'open',
   };
 }

@@ -3,13 +3,22 @@
  * It asks the engine (`needs`), and keeps the parent's view and the kernel's apart until the exits have happened.
  */
 import { currentCall } from '../../linux/proc.ts';
-import { callArgument, interrupt, sendThreadSignal } from '../../linux/ptrace.ts';
+import {
+  callArgument,
+  childExitInfo,
+  interrupt,
+  readSignal,
+  sendThreadSignal,
+  signalSender,
+  writeSignal,
+} from '../../linux/ptrace.ts';
 import type { SavedRegisters } from '../../linux/registers.ts';
+import type { ExitStatus, Pid } from './backend.ts';
 import type { TracerCore } from './core.ts';
 import { Hold, isSpeculative, Stop, type Tracee } from './tracee.ts';
 import { answerWait, asksFor, canBeAnswered, type WaitRequest, waitRequest } from './waits.ts';
 
-const SIGCHLD = 17;
+export const SIGCHLD = 17;
 const ECHILD = -10;
 
 /** A child whose exit is held and of which its parent has not been told. */
@@ -70,13 +79,12 @@ export function awaitChild(core: TracerCore, tracee: Tracee, name: 'wait4' | 'wa
     else letGo(core, tracee);
     return;
   }
-  for (const [pid, status] of tracee.owed) {
-    if (!asksFor(request, tracee.pid, pid)) continue;
-    tracee.owed.delete(pid);
+  for (const child of tracee.dead.owed) {
+    if (!asksFor(request, tracee.pid, child.pid)) continue;
     const registers = core.injector.cancel(tracee.pid);
     core.counts.waitsEmulated++;
-    remember(tracee, pid, status);
-    answer(core, tracee, registers, request, pid, status);
+    tracee.dead.told(child, tracee.checkpoints.at(-1)?.id);
+    answer(core, tracee, registers, request, child.pid, child.status);
     return;
   }
   const candidates = [...tracee.children].filter((child) => !child.threads || child.pid === tracee.pid);
@@ -89,7 +97,7 @@ export function awaitChild(core: TracerCore, tracee: Tracee, name: 'wait4' | 'wa
     return;
   }
   const untold = wanted.filter((child) => child.toldAfter === undefined);
-  if (untold.length === 0 && wanted.length > 0) {
+  if (untold.length === 0 && wanted.length > 0 && !tracee.dead.hasZombie((pid) => asksFor(request, tracee.pid, pid))) {
     // Those that are left have ended as far as it knows.
     const registers = core.injector.cancel(tracee.pid);
     const { registers: now } = core.injector;
@@ -98,11 +106,6 @@ export function awaitChild(core: TracerCore, tracee: Tracee, name: 'wait4' | 'wa
     now.leaveCall();
     now.write(tracee.pid);
     core.go(tracee);
-    return;
-  }
-  const mine = tracee.checkpoints;
-  if (untold.some((child) => mine.some((checkpoint) => !child.born.has(checkpoint)))) {
-    core.hold(tracee, name, 'a child from before the checkpoint');
     return;
   }
   letGo(core, tracee);
@@ -124,13 +127,14 @@ export function onWaitEnd(core: TracerCore, tracee: Tracee, result: number): voi
     core.repeat(tracee, registers.save());
     return;
   }
+  if (result >= 0) tracee.dead.waitedFor(tracee.checkpoints.at(-1)?.id);
   settle(tracee);
   core.go(tracee);
 }
 
 /** Whether its waits need watching no longer. */
 export function settle(tracee: Tracee): void {
-  if (!tracee.watched || tracee.toReap.size > 0 || tracee.owed.size > 0) return;
+  if (!tracee.watched || tracee.toReap.size > 0 || tracee.dead.owes) return;
   for (const child of tracee.children) if (child.hold === Hold.EXIT || child.hold === Hold.DEATH) return;
   tracee.watched = false;
 }
@@ -152,10 +156,7 @@ export function tellWaiter(core: TracerCore, tracee: Tracee, registers: SavedReg
   tracee.toReap.add(child.pid);
   tracee.swallow.add(child.pid);
   core.counts.waitsEmulated++;
-  if (core.hasHandler(tracee, SIGCHLD)) {
-    tracee.fakeChild = child;
-    sendThreadSignal(core.injector.numbers.tgkill!, tracee.pid, SIGCHLD);
-  }
+  if (core.hasHandler(tracee, SIGCHLD)) sendChildSignal(core, tracee, child.pid, child.exitStatus);
   answer(core, tracee, registers, request, child.pid, child.exitStatus);
   return true;
 }
@@ -165,8 +166,8 @@ function answer(
   tracee: Tracee,
   saved: SavedRegisters,
   request: WaitRequest,
-  child: number,
-  status: { code: number; signal: number },
+  child: Pid,
+  status: ExitStatus,
 ): void {
   const { registers } = core.injector;
   registers.load(saved);
@@ -176,8 +177,47 @@ function answer(
   core.go(tracee);
 }
 
-/** A child has really ended, and its parent's program has been told (or is told now) since a checkpoint. */
-export function remember(parent: Tracee, pid: number, status: { code: number; signal: number }): void {
-  const newest = parent.checkpoints.at(-1);
-  if (newest) parent.ghosts.set(pid, { status, since: newest.id });
+/** A child has really ended: the parent's program will wait for it, or has been told already, or must never know. */
+export function onReallyEnded(core: TracerCore, parent: Tracee, child: Tracee, status: ExitStatus): void {
+  const { pid, birth, toldAfter } = child;
+  const ended = { pid, birth, status, signalled: false };
+  if (child.doomed && !parent.ended) {
+    parent.toReap.add(pid);
+    parent.swallow.add(pid);
+  } else if (toldAfter) parent.dead.told(ended, toldAfter.state === 'open' ? toldAfter.id : undefined);
+  else parent.dead.ended(ended);
+  core.becameReapable(parent, pid);
+}
+
+/** A SIGCHLD is about to be delivered: whether the program may see it, and as whose. */
+export function onChildSignal(tracee: Tracee): boolean {
+  readSignal(tracee.pid);
+  let sender = signalSender();
+  if (sender === process.pid) {
+    const fake = tracee.fakeChild;
+    tracee.fakeChild = undefined;
+    if (!fake) return false;
+    sender = fake.pid;
+    describe(tracee, fake.pid, fake.status);
+  } else if (tracee.swallow.delete(sender) || tracee.dead.zombie(sender)?.signalled) {
+    // A second SIGCHLD is lost while the first has not been delivered: this one may stand for another child's.
+    const other = tracee.dead.unsignalled;
+    if (!other) return false;
+    sender = other.pid;
+    describe(tracee, other.pid, other.status);
+  }
+  const child = tracee.dead.zombie(sender);
+  if (child) child.signalled = true;
+  for (const checkpoint of tracee.checkpoints) checkpoint.childSignals.add(sender);
+  return true;
+}
+
+/** Sends a SIGCHLD that will look like this child's. */
+export function sendChildSignal(core: TracerCore, tracee: Tracee, pid: Pid, status: ExitStatus): void {
+  tracee.fakeChild = { pid, status };
+  sendThreadSignal(core.injector.numbers.tgkill!, tracee.pid, SIGCHLD);
+}
+
+function describe(tracee: Tracee, child: Pid, { code, signal }: ExitStatus): void {
+  writeSignal(tracee.pid, childExitInfo(child, process.getuid?.() ?? 0, code, signal));
 }

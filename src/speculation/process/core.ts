@@ -13,7 +13,6 @@ import { WithheldOutput } from './output.ts';
 import { type Checkpoint, dependencies, Hold, isSpeculative, Stop, type Tracee } from './tracee.ts';
 
 const SIGKILL = 9;
-const MAX_DEAD_CHILDREN = 4096;
 
 export interface Copy {
   readonly owner: Tracee;
@@ -90,7 +89,7 @@ export class TracerCore {
       isSpeculative(tracee) ||
       tracee.watched ||
       tracee.toReap.size > 0 ||
-      tracee.owed.size > 0 ||
+      tracee.dead.owes ||
       (this.options.everyCall ?? 0) > 0
     );
   }
@@ -195,10 +194,7 @@ export class TracerCore {
     tracee.hold = Hold.NONE;
     this.tracees.delete(tracee.pid);
     const { parent } = tracee;
-    if (parent) {
-      parent.children.delete(tracee);
-      if (parent.deadChildren.size < MAX_DEAD_CHILDREN) parent.deadChildren.add(tracee.pid);
-    }
+    parent?.children.delete(tracee);
     for (const child of tracee.children) child.parent = undefined;
     for (const checkpoint of tracee.checkpoints.splice(0)) {
       this.killCopy(checkpoint);
@@ -206,7 +202,7 @@ export class TracerCore {
       this.checkpoints.delete(checkpoint.id);
     }
     // Its zombies are ours now.
-    for (const pid of tracee.deadChildren) if (!this.tracees.has(pid) && !this.copies.has(pid)) reapOrphan(pid);
+    for (const pid of tracee.dead.zombies) if (!this.tracees.has(pid) && !this.copies.has(pid)) reapOrphan(pid);
     for (const pid of tracee.reapable) reapOrphan(pid);
   }
 

@@ -7,6 +7,7 @@ import { mapArena } from '../../linux/memory.ts';
 import { descriptorInfo, listDescriptors, readMappings, readProcLink, statusField } from '../../linux/proc.ts';
 import { readMemory, writeMemory } from '../../linux/process-memory.ts';
 import { readRegisterSet, readRseq, writeRegisterSet, writeSignalMask } from '../../linux/ptrace.ts';
+import { isUnder } from './descriptors.ts';
 import type { Injector } from './injector.ts';
 import { restoreMemory } from './restore-memory.ts';
 import type { Checkpoint, Tracee } from './tracee.ts';
@@ -16,6 +17,7 @@ const MAP_PRIVATE_ANONYMOUS = 0x22;
 const MAP_FIXED = 0x10;
 const PAGE = 4096;
 const O_CLOEXEC = 0o2000000;
+const O_APPEND = 0o2000;
 const F_DUPFD_CLOEXEC = 1030;
 const F_SETFD = 2;
 const RSEQ_UNREGISTER = 1;
@@ -26,7 +28,12 @@ const EXTENDED_STATE_BYTES = 1 << 15;
 let extended: { address: number } | undefined;
 
 /** The process must stand between user code and kernel, its copy parked. The copy is of no more use afterwards. */
-export function restoreInPlace(injector: Injector, tracee: Tracee, checkpoint: Checkpoint): void {
+export function restoreInPlace(
+  injector: Injector,
+  tracee: Tracee,
+  checkpoint: Checkpoint,
+  mounts: readonly string[],
+): void {
   const { pid } = tracee;
   const { copy } = checkpoint;
   const inject = (name: string, ...args: number[]): number => injector.call(pid, tracee.instruction, name, args);
@@ -42,6 +49,7 @@ export function restoreInPlace(injector: Injector, tracee: Tracee, checkpoint: C
   restoreMemory({ pid, copy, page, inject, injectCopy });
   if (wantedRseq && moved) inject('rseq', wantedRseq.address, wantedRseq.length, 0, wantedRseq.signature);
   restoreDescriptors(injector, tracee, checkpoint, inject);
+  askSizes(injector, pid, page, mounts, inject);
   for (const [fd, position] of checkpoint.positions) {
     const now = descriptorInfo(pid, fd);
     if (now && now.position !== position) inject('lseek', fd, position, 0);
@@ -83,6 +91,23 @@ export function copyExtraRegisters(injector: Injector, from: number, to: number)
   for (const set of injector.machine.extraSets) {
     const length = readRegisterSet(from, set, extended.address, EXTENDED_STATE_BYTES);
     if (length > 0) writeRegisterSet(to, set, extended.address, length);
+  }
+}
+
+/** The kernel appends at the size it knows last, which may be that of an undone write: makes it ask. */
+function askSizes(
+  injector: Injector,
+  pid: number,
+  page: number,
+  mounts: readonly string[],
+  inject: (name: string, ...args: number[]) => number,
+): void {
+  for (const fd of listDescriptors(pid, injector.numbers.getdents64!)) {
+    if (
+      (descriptorInfo(pid, fd)?.flags ?? 0) & O_APPEND &&
+      isUnder(readProcLink(`/proc/${pid}/fd/${fd}`) ?? '', mounts)
+    )
+      inject('fstat', fd, page);
   }
 }
 

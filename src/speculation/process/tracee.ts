@@ -4,6 +4,7 @@
  */
 import type { SavedRegisters } from '../../linux/registers.ts';
 import type { CheckpointId, ExitStatus, Pid, Refusal, Reply } from './backend.ts';
+import { EndedChildren } from './ended-children.ts';
 
 /** Where a stopped process stands. Only at `neutral` can calls be injected at once. */
 export const Stop = {
@@ -60,6 +61,8 @@ export interface Checkpoint {
   execed: boolean;
   /** Signals delivered since, to be sent again after a rollback. */
   readonly signals: number[];
+  /** Children whose SIGCHLD was delivered since. */
+  readonly childSignals: Set<Pid>;
   state: 'open' | 'committed' | 'undone';
 }
 
@@ -74,14 +77,11 @@ export interface CheckpointWish {
   readonly fresh: boolean;
 }
 
-export interface Ghost {
-  readonly status: ExitStatus;
-  readonly since: CheckpointId;
-}
-
 export interface Tracee {
   readonly pid: Pid;
   parent: Tracee | undefined;
+  /** It was created before all checkpoints from this number on. */
+  readonly birth: CheckpointId;
   readonly children: Set<Tracee>;
   stop: StopKind;
   /** Of a stop at a signal: which. */
@@ -105,14 +105,10 @@ export interface Tracee {
   readonly reapable: Set<Pid>;
   /** Children whose SIGCHLD it must not see. */
   readonly swallow: Set<Pid>;
-  /** Children really reaped since a checkpoint: after a rollback its program is owed their status again. */
-  readonly ghosts: Map<Pid, Ghost>;
-  /** Ended children that its program is still to be told of. */
-  readonly owed: Map<Pid, ExitStatus>;
+  /** Children that have really ended. */
+  readonly dead: EndedChildren;
   /** A SIGCHLD of ours is on the way to it; it shall look like this child's. */
-  fakeChild: Tracee | undefined;
-  /** Children that have ended and may still be zombies; bounded. */
-  readonly deadChildren: Set<Pid>;
+  fakeChild: { readonly pid: Pid; readonly status: ExitStatus } | undefined;
   /** Until it execs: why no checkpoint can be taken. */
   unfit: Refusal | undefined;
   /** The call it enters next is a repetition: do not ask again. */
@@ -137,10 +133,11 @@ export interface Tracee {
   waiting: boolean;
 }
 
-export function createTracee(pid: Pid, parent: Tracee | undefined): Tracee {
+export function createTracee(pid: Pid, parent: Tracee | undefined, birth: CheckpointId): Tracee {
   const tracee: Tracee = {
     pid,
     parent,
+    birth,
     children: new Set(),
     stop: Stop.NONE,
     stopSignal: 0,
@@ -158,10 +155,8 @@ export function createTracee(pid: Pid, parent: Tracee | undefined): Tracee {
     toldAfter: undefined,
     asked: new Set(),
     swallow: new Set(),
-    ghosts: new Map(),
-    owed: new Map(),
+    dead: new EndedChildren(),
     fakeChild: undefined,
-    deadChildren: new Set(),
     unfit: undefined,
     repeating: false,
     undo: undefined,

@@ -9,29 +9,25 @@ import {
   Call,
   callNumber,
   callResult,
-  childExitInfo,
   eventMessage,
   interrupt,
   listen,
   readCall,
-  readSignal,
   resume,
   SYSCALL_STOP,
   seize,
   sendSignal,
-  signalSender,
   TraceEvent,
   TraceOption,
   waited,
   waitFor,
-  writeSignal,
 } from '../../linux/ptrace.ts';
 import type { SavedRegisters } from '../../linux/registers.ts';
 import { spawnStopped } from '../../linux/spawn.ts';
 import type { CheckpointId, ExitStatus, LaunchOptions, Pid, ProcessEvent, Refusal, Reply } from './backend.ts';
 import { onEnd, onEntry, reconsider } from './calls.ts';
 import { takeCheckpoint } from './checkpoint.ts';
-import { onExitHeld, remember, settle, tellWaiter } from './children.ts';
+import { onChildSignal, onExitHeld, onReallyEnded, SIGCHLD, settle, tellWaiter } from './children.ts';
 import { TracerCore } from './core.ts';
 import { TraceeEnded } from './injector.ts';
 import { BOUNCEABLE } from './syscalls.ts';
@@ -40,7 +36,6 @@ import { Undo } from './undo.ts';
 
 const SIGKILL = 9;
 const SIGTRAP = 5;
-const SIGCHLD = 17;
 const SIGCONT = 18;
 const EINTR = -4;
 const RESTARTS = new Set([-512, -513, -514, -516]);
@@ -91,7 +86,7 @@ export class Tracer {
   start(): void {
     const { command, env = process.env, cwd, stdio = [0, 1, 2] } = this.#options;
     const pid = this.#spawn({ command, env, cwd, stdio });
-    const tracee = createTracee(pid, undefined);
+    const tracee = createTracee(pid, undefined, this.core.nextCheckpoint);
     tracee.fresh = false;
     this.core.tracees.set(pid, tracee);
     this.#root = pid;
@@ -188,11 +183,7 @@ export class Tracer {
     core.log(() => `ended ${pid} ${status.code} ${status.signal}`);
     this.#emit({ type: 'exited', pid, status });
     if (parent) {
-      if (tracee.doomed && !parent.ended) {
-        parent.toReap.add(pid);
-        parent.swallow.add(pid);
-      } else if (parent.toReap.has(pid)) remember(parent, pid, status);
-      core.becameReapable(parent, pid);
+      onReallyEnded(core, parent, tracee, status);
       reconsider(core, parent);
     }
     this.#killStrays();
@@ -323,7 +314,8 @@ export class Tracer {
   #forked(tracee: Tracee, event: number, pid: Pid): void {
     const { core } = this;
     const thread = event === TraceEvent.CLONE && Number(statusField(pid, 'Tgid') ?? pid) !== pid;
-    const child = createTracee(pid, thread ? tracee.parent : tracee);
+    const child = createTracee(pid, thread ? tracee.parent : tracee, core.nextCheckpoint);
+    tracee.swallow.delete(pid);
     core.tracees.set(pid, child);
     child.vfork = event === TraceEvent.VFORK;
     child.unfit = tracee.unfit;
@@ -358,18 +350,7 @@ export class Tracer {
     tracee.stopSignal = signal;
     if (this.#detained(tracee)) return;
     if (signal === SIGCHLD) {
-      readSignal(pid);
-      const sender = signalSender();
-      const fake = tracee.fakeChild;
-      if (fake && sender === process.pid) {
-        tracee.fakeChild = undefined;
-        const { code, signal: by } = fake.exitStatus ?? { code: 0, signal: 0 };
-        writeSignal(pid, childExitInfo(fake.pid, process.getuid?.() ?? 0, code, by));
-      } else if (tracee.swallow.delete(sender)) {
-        core.go(tracee);
-        return;
-      }
-      core.go(tracee, signal);
+      core.go(tracee, onChildSignal(tracee) ? signal : 0);
       return;
     }
     this.#emit({ type: 'signalled', pid, signal });
@@ -507,6 +488,8 @@ export class Tracer {
         return;
       }
       core.nextCheckpoint++;
+      // Waits of a process that could not be undone have not been watched.
+      if (tracee.checkpoints.length === 0) tracee.dead.waitedFor(undefined);
       tracee.checkpoints.push(made);
       core.checkpoints.set(made.id, made);
       core.copies.set(made.copy, { owner: tracee, parked: false, dying: false });
@@ -544,7 +527,7 @@ export class Tracer {
     for (const [name, since] of core.pipes) if (since.delete(checkpoint) && since.size === 0) core.pipes.delete(name);
     if (core.output.flush()) core.later();
     core.killCopy(checkpoint);
-    if (tracee.checkpoints.length === 0) tracee.ghosts.clear();
+    if (tracee.checkpoints.length === 0) tracee.dead.settle();
     core.counts.commits++;
     this.#emit({ type: 'committed', checkpoint: id });
     for (const other of core.tracees.values()) {

@@ -4,6 +4,7 @@
  */
 import { interrupt, sendSignal, TraceEvent, waited } from '../../linux/ptrace.ts';
 import type { CheckpointId, Pid } from './backend.ts';
+import { sendChildSignal } from './children.ts';
 import type { TracerCore } from './core.ts';
 import { restoreInPlace, setRegisters } from './restore.ts';
 import { type Checkpoint, dependencies, Stop, type Tracee } from './tracee.ts';
@@ -17,6 +18,7 @@ export class Undo {
   readonly #undone = new Set<Checkpoint>();
   readonly #doomed = new Set<Tracee>();
   readonly #killed: Pid[] = [];
+  readonly #restored: Pid[] = [];
   readonly #started = performance.now();
 
   constructor(core: TracerCore, ids: readonly CheckpointId[]) {
@@ -98,19 +100,21 @@ export class Undo {
   #complete(): boolean {
     if (this.#doomed.size > 0) return false;
     for (const tracee of this.#restore.keys()) if (tracee.stop === Stop.NONE) return false;
-    const restored: Pid[] = [];
     for (const [tracee, checkpoint] of this.#restore) {
+      if (checkpoint.state !== 'open') continue; // restored before another one was found to have been killed
       this.#put(tracee, checkpoint);
-      restored.push(tracee.pid);
+      this.#restored.push(tracee.pid);
     }
     const { counts, emit } = this.#core;
     counts.rollbacks++;
     counts.rollbackUs += (performance.now() - this.#started) * 1000;
     const checkpoints = [...this.#undone].map((checkpoint) => checkpoint.id);
-    emit({ type: 'rolledBack', checkpoints, restored, killed: this.#killed });
+    emit({ type: 'rolledBack', checkpoints, restored: this.#restored, killed: this.#killed });
     for (const [tracee, checkpoint] of this.#restore) {
       this.#core.go(tracee);
       for (const signal of checkpoint.signals) sendSignal(tracee.pid, signal);
+      const child = tracee.dead.any(checkpoint.childSignals);
+      if (child) sendChildSignal(this.#core, tracee, child.pid, child.status);
     }
     return true;
   }
@@ -126,8 +130,13 @@ export class Undo {
       core.emit({ type: 'refused', pid: tracee.pid, token: wish.token, reason: 'busy', replied: wish.replied });
     }
     core.parkCopy(checkpoint.copy);
+    for (const pid of tracee.dead.goBack(checkpoint.id)) {
+      tracee.toReap.add(pid);
+      tracee.reapable.add(pid);
+      tracee.swallow.add(pid);
+    }
     core.reap(tracee);
-    restoreInPlace(injector, tracee, checkpoint);
+    restoreInPlace(injector, tracee, checkpoint, core.options.mounts ?? []);
     setRegisters(injector, tracee.pid, checkpoint);
     for (const later of tracee.checkpoints.splice(tracee.checkpoints.indexOf(checkpoint))) {
       later.state = 'undone';
@@ -141,11 +150,6 @@ export class Undo {
         tracee.swallow.delete(child.pid);
         tracee.watched = true;
       }
-    }
-    for (const [pid, ghost] of tracee.ghosts) {
-      if (ghost.since < checkpoint.id) continue;
-      tracee.ghosts.delete(pid);
-      tracee.owed.set(pid, ghost.status);
     }
     tracee.undo = undefined;
     tracee.exitStatus = undefined;

@@ -1,30 +1,25 @@
 /**
  * Runs a program twice, speculatively on a mount of a real server a few milliseconds away, and plainly on a local copy, and compares
  * everything that can be told: output, errors, exit code, and the tree that is left on the server.
- * Before the run part of the cache is made stale; during it another client touches files.
+ * Before the run part of the cache is made stale; during it another client touches files, or changes one.
  */
 import { spawnSync } from 'node:child_process';
-import { createHash } from 'node:crypto';
 import {
-  appendFileSync,
-  chmodSync,
   closeSync,
   cpSync,
-  lstatSync,
+  existsSync,
   mkdirSync,
   mkdtempSync,
   openSync,
-  readdirSync,
   readFileSync,
-  readlinkSync,
   rmSync,
   utimesSync,
-  writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type DelayLine, startDelayLine } from '../../../src/bench/peers/delay-line.ts';
 import { Ganesha } from '../../../src/bench/peers/ganesha.ts';
+import { statusField } from '../../../src/linux/proc.ts';
 import { connectServer } from '../../../src/remote/connect.ts';
 import type { RemoteServer } from '../../../src/remote/server.ts';
 import { FileType } from '../../../src/remote/server.ts';
@@ -34,8 +29,16 @@ import { Readdir } from '../../../src/remote/view/operations/readdir.ts';
 import { Judgement } from '../../../src/speculation/engine/judgement.ts';
 import { SpeculativeMount } from '../../../src/speculation/files/run.ts';
 import { newStatistics, type SpeculationStatistics } from '../../../src/speculation/files/statistics.ts';
+import type { ProcessEvent } from '../../../src/speculation/process/backend.ts';
 import { random } from '../engine/model.ts';
 import { type EquivalenceProgram, FILE_OPERATIONS_C, PROGRAMS } from './programs.ts';
+import { changeOnce, filesIn, makeStale, makeTree, treeOf } from './tree.ts';
+
+/** A run that takes longer hangs: it is ended, and that is a difference. */
+const RUN_LIMIT_MS = 60_000;
+/** Zombies of processes whose parent has died are for init to collect. */
+const LEAVE_MS = 5000;
+const EVENTS_KEPT = 40;
 
 export interface Observation {
   readonly stdout: string;
@@ -47,9 +50,12 @@ export interface Observation {
 
 export interface Comparison {
   readonly program: string;
-  readonly expected: Observation;
+  /** What may come out; more than one where another client's moment decides. */
+  readonly expected: readonly Observation[];
   readonly got: Observation;
   readonly statistics: SpeculationStatistics;
+  /** What else is wrong: it hung, or left processes behind. */
+  readonly trouble: string | null;
 }
 
 /** Speculates whatever it costs, so that short runs at short distances put everything to the test. */
@@ -84,8 +90,9 @@ export class EquivalenceLab {
   static async start(version: '3' | '4.1', roundTripMs: number): Promise<EquivalenceLab> {
     const directory = mkdtempSync(join(tmpdir(), 'isthmus-equivalence-'));
     mkdirSync(join(directory, 'mount'));
-    writeFileSync(join(directory, 'fileops.c'), FILE_OPERATIONS_C);
-    const compiled = spawnSync('cc', ['-O1', '-o', join(directory, 'fileops'), join(directory, 'fileops.c')]);
+    const compiled = spawnSync('cc', ['-O1', '-o', join(directory, 'fileops'), '-x', 'c', '-'], {
+      input: FILE_OPERATIONS_C,
+    });
     if (compiled.status !== 0) throw new Error(`cc: ${compiled.stderr}`);
     const ganesha = await Ganesha.start();
     const line = await startDelayLine({ port: ganesha.port, oneWayMs: roundTripMs / 2 });
@@ -115,22 +122,44 @@ export class EquivalenceLab {
     const program = programs[Math.floor(rnd() * programs.length)]!;
     const name = `r${seed}`;
     const remote = join(this.#ganesha.exportDir, name);
-    const local = join(this.#directory, `${name}-local`);
     makeTree(remote, seed);
     await this.#warm(name);
-    if (process.env.ISTHMUS_STALE !== '0') makeStale(remote, seed);
-    cpSync(remote, local, { recursive: true, preserveTimestamps: true });
-    const expected = this.#runPlainly(program, seed, local);
-    const stop = program.timesMatter || process.env.ISTHMUS_OTHER === '0' ? () => {} : this.#otherClient(remote, seed);
-    const [got, statistics] = await this.#runSpeculatively(program, seed, name, remote);
-    stop();
-    rmSync(remote, { recursive: true, force: true });
-    rmSync(local, { recursive: true, force: true });
-    return { program: program.name, expected, got, statistics };
+    makeStale(remote, seed);
+    const expected = this.#possible(program, seed, remote);
+    const stop = this.#otherClient(program, remote, seed);
+    try {
+      return { program: program.name, expected, ...(await this.#runSpeculatively(program, seed, name, remote, stop)) };
+    } finally {
+      stop();
+      rmSync(remote, { recursive: true, force: true });
+    }
   }
 
-  #runPlainly(program: EquivalenceProgram, seed: number, cwd: string): Observation {
-    const result = spawnSync('sh', ['-c', program.script(seed)], { cwd, env: this.#env(), timeout: 60_000 });
+  /** What comes out without speculation: with another client's change at each moment that makes a difference. */
+  #possible(program: EquivalenceProgram, seed: number, remote: string): Observation[] {
+    const local = join(this.#directory, 'local');
+    const once = (script: (path: string) => string): Observation => {
+      cpSync(remote, local, { recursive: true, preserveTimestamps: true });
+      const observed = this.#runPlainly(script(local), local);
+      rmSync(local, { recursive: true, force: true });
+      return observed;
+    };
+    const lines = program.lines?.(seed);
+    if (lines === undefined) return [once(() => program.script(seed))];
+    return Array.from({ length: lines.length + 1 }, (_, at) => {
+      const changed = join(this.#directory, 'changed');
+      cpSync(remote, changed, { recursive: true, preserveTimestamps: true });
+      changeOnce(changed, seed);
+      // The other client's change is to the text only.
+      const change = `rm -r doc/a; cp -r ${changed}/doc/a doc/a`;
+      const observed = once(() => [...lines.slice(0, at), change, ...lines.slice(at)].join('\n'));
+      rmSync(changed, { recursive: true, force: true });
+      return observed;
+    });
+  }
+
+  #runPlainly(script: string, cwd: string): Observation {
+    const result = spawnSync('sh', ['-c', script], { cwd, env: this.#env(), timeout: RUN_LIMIT_MS });
     return {
       stdout: result.stdout.toString('latin1'),
       stderr: result.stderr.toString('latin1'),
@@ -145,21 +174,46 @@ export class EquivalenceLab {
     seed: number,
     name: string,
     remote: string,
-  ): Promise<[Observation, SpeculationStatistics]> {
+    stopOther: () => void,
+  ): Promise<Omit<Comparison, 'program' | 'expected'>> {
     const paths = ['out', 'err'].map((each) => join(this.#directory, `${name}-${each}`));
     const [input, out, err] = [openSync('/dev/null', 'r'), openSync(paths[0]!, 'w'), openSync(paths[1]!, 'w')];
+    const processes = new Set<number>();
+    const events: ProcessEvent[] = [];
+    let hung = false;
+    const limit = setTimeout(() => {
+      hung = true;
+      void this.#mount.stop();
+    }, RUN_LIMIT_MS);
     try {
       const { status, statistics } = await this.#mount.run({
         command: ['sh', '-c', program.script(seed)],
         cwd: join(this.#directory, 'mount', name),
         env: this.#env(),
         stdio: [input, out!, err!],
+        log: process.env.ISTHMUS_LOG === '1',
+        everyEvent: (event) => {
+          if (event.type === 'started') processes.add(event.pid);
+          else if (event.type === 'forked') processes.add(event.child);
+          if (process.env.ISTHMUS_LOG === '1') console.error(performance.now().toFixed(1), JSON.stringify(event));
+          events.push(event);
+          if (events.length > EVENTS_KEPT) events.shift();
+        },
       });
+      stopOther();
       await this.#mount.view.writeBack.flushAll();
       add(this.total, statistics);
       const [stdout, stderr] = paths.map((path) => readFileSync(path, 'latin1'));
-      return [{ stdout: stdout!, stderr: stderr!, ...status, tree: treeOf(remote) }, statistics];
+      const left = await leftOf(processes);
+      const trouble = hung
+        ? `hung; last events:\n${events.map((event) => JSON.stringify(event)).join('\n')}`
+        : left.length > 0
+          ? `left processes behind: ${left.join(', ')}`
+          : null;
+      const got = { stdout: stdout!, stderr: stderr!, ...status, tree: treeOf(remote) };
+      return { got, statistics, trouble };
     } finally {
+      clearTimeout(limit);
       for (const fd of [input, out!, err!]) closeSync(fd);
       for (const path of paths) rmSync(path, { force: true });
     }
@@ -193,103 +247,52 @@ export class EquivalenceLab {
     await walk(view.nameOf(view.root, name)!.node!);
   }
 
-  /** Another client that changes times only, so that what a program prints does not depend on when. */
-  #otherClient(remote: string, seed: number): () => void {
+  /**
+   * Another client while the program runs. It makes the one change that has been reckoned with; else it changes times only, where
+   * nobody looks at them, so that what a program prints does not depend on when. @returns what stops it, with its change made
+   */
+  #otherClient(program: EquivalenceProgram, remote: string, seed: number): () => void {
     const rnd = random(seed ^ 0x0c11e27);
+    if (program.lines !== undefined) {
+      let done = false;
+      const change = (): void => {
+        if (!done) changeOnce(remote, seed);
+        done = true;
+      };
+      const timer = setTimeout(change, 20 + rnd() * 250);
+      return () => {
+        clearTimeout(timer);
+        change();
+      };
+    }
+    if (program.timesMatter) return () => {};
     const files = filesIn(remote);
-    const timer = setInterval(
-      () => {
-        const path = files[Math.floor(rnd() * files.length)]!;
-        try {
-          utimesSync(path, 1e9 + Math.floor(rnd() * 1e8), 1e9 + Math.floor(rnd() * 1e8));
-        } catch {
-          // The program has removed it.
-        }
-      },
-      2 + Math.floor(rnd() * 20),
-    );
+    const touch = (): void => {
+      const path = files[Math.floor(rnd() * files.length)]!;
+      try {
+        utimesSync(path, 1e9 + Math.floor(rnd() * 1e8), 1e9 + Math.floor(rnd() * 1e8));
+      } catch {
+        // The program has removed it.
+      }
+    };
+    const timer = setInterval(touch, 2 + Math.floor(rnd() * 20));
     return () => clearInterval(timer);
   }
 }
 
-function makeTree(root: string, seed: number): void {
-  const rnd = random(seed ^ 0x7ee);
-  mkdirSync(join(root, 'src'), { recursive: true });
-  const count = 4 + Math.floor(rnd() * 6);
-  const names = Array.from({ length: count }, (_, i) => `m${i}`);
-  for (const [i, name] of names.entries()) {
-    writeFileSync(join(root, 'src', `${name}.c`), `int ${name}(int x) { return x * ${i + 2} + 1; }\n`);
-  }
-  const calls = names.map((name) => `  s += ${name}(s);`).join('\n');
-  const declarations = names.map((name) => `int ${name}(int);`).join('\n');
-  writeFileSync(
-    join(root, 'src/main.c'),
-    `${declarations}\nint main(void) {\n  int s = 0;\n${calls}\n  return s % 100;\n}\n`,
-  );
-  const objects = ['main', ...names].map((name) => `${name}.o`).join(' ');
-  writeFileSync(
-    join(root, 'src/Makefile'),
-    `OBJS = ${objects}\nprog: $(OBJS)\n\tcc -o $@ $(OBJS)\n%.o: %.c\n\tcc -O0 -c $< -o $@\nclean:\n\trm -f $(OBJS) prog\n`,
-  );
-  for (const directory of ['a', 'b/c']) {
-    mkdirSync(join(root, 'doc', directory), { recursive: true });
-    for (let i = 0; i < 3; i++) {
-      const lines = Array.from({ length: 5 + Math.floor(rnd() * 300) }, (_, n) => `line ${n * i} return\n`);
-      writeFileSync(join(root, 'doc', directory, `n${i}.txt`), lines.join(''));
+/** Processes of a run that are still there some time after it. */
+async function leftOf(pids: ReadonlySet<number>): Promise<string[]> {
+  const end = performance.now() + LEAVE_MS;
+  for (;;) {
+    const left = [...pids].filter((pid) => existsSync(`/proc/${pid}`));
+    if (left.length === 0 || performance.now() > end) {
+      return left.map((pid) => `${pid} ${statusField(pid, 'Name')} ${statusField(pid, 'State')}`);
     }
+    await new Promise((resolve) => setTimeout(resolve, 10));
   }
 }
 
-/** Changes some of the tree behind the cache's back. */
-function makeStale(root: string, seed: number): void {
-  const rnd = random(seed ^ 0x57a1e);
-  const share = rnd() * 0.25;
-  for (const path of filesIn(root)) {
-    if (rnd() >= share) continue;
-    const isSource = path.endsWith('.c') || path.endsWith('Makefile');
-    const choice = rnd();
-    if (choice < 0.3)
-      appendFileSync(
-        path,
-        isSource
-          ? `\n# define later${Math.floor(rnd() * 9)}\n`.replace('# define', path.endsWith('.c') ? '#define' : '#')
-          : 'more return\n',
-      );
-    else if (choice < 0.5 && !isSource) rmSync(path);
-    else if (choice < 0.7) writeFileSync(`${path}.new`, 'new return\n');
-    else if (choice < 0.85) chmodSync(path, 0o600);
-    else utimesSync(path, 1.1e9, 1.2e9);
-  }
-  if (rnd() < 0.3) mkdirSync(join(root, 'doc/fresh'));
-}
-
-function filesIn(root: string): string[] {
-  const found: string[] = [];
-  for (const entry of readdirSync(root, { withFileTypes: true, recursive: true })) {
-    if (entry.isFile()) found.push(join(entry.parentPath ?? entry.path, entry.name));
-  }
-  return found.sort();
-}
-
-/** A line for each object: everything but times and numbers. */
-function treeOf(root: string, below = ''): string[] {
-  const lines: string[] = [];
-  for (const name of readdirSync(join(root, below)).sort()) {
-    const path = join(below, name);
-    const full = join(root, path);
-    const stat = lstatSync(full);
-    const mode = stat.mode.toString(8);
-    if (stat.isDirectory()) lines.push(`${path}/ ${mode}`, ...treeOf(root, path));
-    else if (stat.isSymbolicLink()) lines.push(`${path} -> ${readlinkSync(full)}`);
-    else {
-      const hash = createHash('sha1').update(readFileSync(full)).digest('hex').slice(0, 12);
-      lines.push(`${path} ${mode} ${stat.nlink} ${stat.size} ${hash}`);
-    }
-  }
-  return lines;
-}
-
-function add(total: SpeculationStatistics, one: SpeculationStatistics): void {
+export function add(total: SpeculationStatistics, one: SpeculationStatistics): void {
   const sum = total as unknown as Record<string, number>;
   for (const [key, value] of Object.entries(one)) {
     if (typeof value === 'number') sum[key] = (sum[key] ?? 0) + value;

@@ -2,8 +2,12 @@
  * Programs for equivalence runs: scripts of ordinary tools, and a C program that does random file operations and says what came of each.
  * Text only; who runs them compiles the C program first. All of them work in the current directory and print nothing that time decides.
  */
+import { random } from '../engine/model.ts';
 
-/** Random operations by seed on a small tree, each with its result on standard output. Usage: fileops SEED COUNT. */
+/**
+ * Random operations by seed on a small tree, each with its result on standard output. Usage: fileops SEED COUNT; with a third
+ * argument a small PostMark: files are made, read, appended to, made and removed, and all removed in the end.
+ */
 export const FILE_OPERATIONS_C = `
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -76,17 +80,41 @@ static void one(void) {
   if (n > 0) { target[n] = 0; printf("readlink %s %s\\n", b, target); }
 }
 
+static void postmark(int count) {
+  static char live[4000]; char path[32]; int made = 0; long bytes = 0;
+  for (int i = 0; i < 5; i++) { snprintf(path, 32, "s%d", i); did("mkdir", path, "", mkdir(path, 0755)); }
+  for (int i = 0; i < count * 2; i++) {
+    int n = made > 0 ? (int)next(made) : 0;
+    if (i < count / 2 || next(4) == 0) { n = made++; live[n] = 1; }
+    snprintf(path, 32, "s%d/%d", n % 5, n);
+    if (n == made - 1 && live[n] == 1) { writeTo(path, O_WRONLY | O_CREAT | O_EXCL, 0644, 500 + next(9000)); live[n] = 2; }
+    else if (!live[n]) continue;
+    else if (next(3) == 0) { did("unlink", path, "", unlink(path)); live[n] = 0; }
+    else if (next(2)) writeTo(path, O_WRONLY | O_APPEND, 0, next(3000));
+    else readFrom(path);
+  }
+  for (int i = 0; i < 5; i++) { snprintf(path, 32, "s%d", i); list(path); }
+  for (int n = 0; n < made; n++) if (live[n]) { struct stat s; snprintf(path, 32, "s%d/%d", n % 5, n); if (!stat(path, &s)) bytes += s.st_size; if (unlink(path)) did("unlink", path, "", -1); }
+  for (int i = 0; i < 5; i++) { snprintf(path, 32, "s%d", i); did("rmdir", path, "", rmdir(path)); }
+  printf("%d files, %ld bytes left\\n", made, bytes);
+}
+
 int main(int argc, char **argv) {
   state = atoi(argv[1]) * 2654435761u + 1; int count = argc > 2 ? atoi(argv[2]) : 60;
+  if (argc > 3) { postmark(count); return 0; }
+  int log = open("log", O_RDWR | O_CREAT | O_APPEND, 0644);
   for (int i = 0; i < count; i++) {
     if (next(40) == 0) { // a child that does some of it, and whose exit code shows
       fflush(stdout); unsigned seed = next(1000000); pid_t p = fork();
       if (p == 0) { state = seed; for (int k = 0; k < 5; k++) one(); fflush(stdout); _exit(next(50)); }
       int status; waitpid(p, &status, 0); printf("child %d\\n", WEXITSTATUS(status));
     } else one();
+    // Stays open, also in children, and is read through the same descriptor at the end.
+    if (next(3) == 0) { char line[32]; int n = snprintf(line, 32, "after %d\\n", i); if (write(log, line, n) != n) printf("log %s\\n", strerror(errno)); }
     if (next(10) == 0) fflush(stdout);
   }
   list("."); list("d0"); list("d1"); list("d2");
+  long n = pread(log, data, sizeof data, 0); printf("log %ld %08x\\n", n, sum((unsigned char *)data, n > 0 ? n : 0));
   return next(7);
 }
 `;
@@ -99,6 +127,34 @@ export interface EquivalenceProgram {
   readonly needs: readonly string[];
   /** It looks at times, so that another client that changes them shows. */
   readonly timesMatter: boolean;
+  /**
+   * Lines instead of a script, each of which looks at any one file once: another client changes a file at a random moment, and
+   * the outcome must be that of the change between two of the lines.
+   */
+  readonly lines?: (seed: number) => readonly string[];
+}
+
+/** Lines over the files that `changeOnce` changes. */
+function racing(seed: number): string[] {
+  const rnd = random(seed ^ 0x11e5);
+  const lines: string[] = ['mkdir -p out'];
+  for (let i = 0; i < 7; i++) {
+    const name = `n${Math.floor(rnd() * 3)}.txt`;
+    const path = `doc/a/${name}`;
+    const choices = [
+      `cat ${path} | tail -2`,
+      `grep -c return ${path}`,
+      `cat ${path} > out/${i}`,
+      'ls doc/a',
+      `if [ -e ${path} ]; then echo ${i} there; else echo ${i} gone; fi`,
+      `wc -c < ${path}`,
+      `while read a b; do echo $a $b; done < ${path} | tail -1`,
+      `sort -r < ${path} | head -1 > out/sorted; cat out/sorted`,
+      `x=$(cat ${path}); echo \${#x} > out/length; cat out/length`,
+    ];
+    lines.push(choices[Math.floor(rnd() * choices.length)]!);
+  }
+  return lines;
 }
 
 export const PROGRAMS: readonly EquivalenceProgram[] = [
@@ -158,5 +214,18 @@ cd ..; git clone -q r r2; ls r2 | sort; rm -rf r2 r/.git/index r/.git/logs`,
     needs: ['cc'],
     timesMatter: false,
     script: (seed) => `mkdir -p w; cd w; "$FILEOPS" ${seed} 300 | cat`,
+  },
+  {
+    name: 'postmark',
+    needs: ['cc'],
+    timesMatter: false,
+    script: (seed) => `mkdir -p p; cd p; "$FILEOPS" ${seed} 60 postmark`,
+  },
+  {
+    name: 'race',
+    needs: ['sh'],
+    timesMatter: true,
+    script: (seed) => racing(seed).join('\n'),
+    lines: racing,
   },
 ];

@@ -1,46 +1,90 @@
 /**
- * Many equivalence runs by seed, from the command line: node run.js [FIRST] [COUNT] [PROGRAM] [VERSION] [RTT_MS].
- * Prints what differs and the sums; exit code 1 if anything does.
+ * Many equivalence runs by seed: node run.js [FIRST] [COUNT] [PROGRAM|all] [VERSION] [RTT_MS] [PROCESSES].
+ * Each process has a server, a mount and programs of its own. Prints a line for each run that differs, hangs or fails, how to
+ * run it again, and the sums; exit code 1 if there was any. ISTHMUS_LOG=1 prints every step of the tracer.
  */
-import { describeStatistics } from '../../../src/speculation/files/statistics.ts';
-import { type Comparison, EquivalenceLab } from './lab.ts';
+import { type ChildProcess, fork } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import { describeStatistics, newStatistics } from '../../../src/speculation/files/statistics.ts';
+import { add } from './lab.ts';
+import type { Report, Task } from './worker.ts';
 
-export function difference({ expected, got }: Comparison): string | null {
-  for (const key of ['stdout', 'stderr', 'code', 'signal'] as const) {
-    if (expected[key] === got[key]) continue;
-    const [a, b] = [String(expected[key]).split('\n'), String(got[key]).split('\n')];
-    const first = a.findIndex((line, i) => line !== b[i]);
-    const show = (lines: string[]) => lines.slice(Math.max(0, first - 1), first + 4).join('\n');
-    const errors = key === 'stderr' ? '' : `\nstderr: ${got.stderr.slice(0, 300)}`;
-    return `${key}, line ${first}:\n${show(a)}\n--- but speculatively\n${show(b)}${errors}`;
-  }
-  const missing = expected.tree.filter((line) => !got.tree.includes(line));
-  const extra = got.tree.filter((line) => !expected.tree.includes(line));
-  if (missing.length + extra.length === 0) return null;
-  return `tree:\n${missing.map((line) => `- ${line}`).join('\n')}\n${extra.map((line) => `+ ${line}`).join('\n')}`;
+/** A run ends itself after 60 s; a process that says nothing for longer is ended. */
+const SILENCE_MS = 100_000;
+const SHOWN = 4000;
+
+const [first = '1', count = '20', only = 'all', version = '4.1', rtt = '2', processes = '2'] = process.argv.slice(2);
+const verbose = Number(count) <= 100;
+const end = Number(first) + Number(count);
+let next = Number(first);
+const total = newStatistics();
+const byProgram = new Map<string, { runs: number; rollbacks: number; ms: number }>();
+const wrong: string[] = [];
+
+function again(seed: number): string {
+  return `node ${process.argv[1]} ${seed} 1 ${only} ${version} ${rtt} 1`;
 }
 
-if (process.argv[1]?.endsWith('equivalence/run.js')) {
-  const [first = '1', count = '20', only = '', version = '4.1', rtt = '3'] = process.argv.slice(2);
-  const lab = await EquivalenceLab.start(version as '4.1', Number(rtt));
-  let wrong = 0;
-  const began = performance.now();
-  try {
-    for (let seed = Number(first); seed < Number(first) + Number(count); seed++) {
-      const start = performance.now();
-      const comparison = await lab.compare(seed, only === '' ? undefined : only);
-      const differs = difference(comparison);
-      const { rollbacks, confirmed } = comparison.statistics;
-      const took = Math.round(performance.now() - start);
-      console.log(
-        `${seed} ${comparison.program}: ${confirmed} right, ${rollbacks} rollbacks, ${took} ms${differs === null ? '' : ` DIFFERS ${differs}`}`,
-      );
-      if (differs !== null) wrong++;
-    }
-    console.log(`${wrong} of ${count} differ`);
-    console.log(describeStatistics(lab.total, performance.now() - began));
-  } finally {
-    await lab.close();
-  }
-  process.exit(wrong > 0 ? 1 : 0);
+function note(report: Report): void {
+  const { seed, program, tookMs, differs, statistics } = report;
+  add(total, statistics);
+  const sum = byProgram.get(program) ?? { runs: 0, rollbacks: 0, ms: 0 };
+  byProgram.set(program, sum);
+  sum.runs++;
+  sum.rollbacks += statistics.rollbacks;
+  sum.ms += tookMs;
+  if (differs !== null) wrong.push(`${seed} ${program}`);
+  if (differs === null && !verbose) return;
+  const numbers = `${statistics.confirmed} right, ${statistics.rollbacks} rollbacks, ${Math.round(tookMs)} ms`;
+  const fault = differs === null ? '' : ` DIFFERS ${differs.slice(0, SHOWN)}\n  again: ${again(seed)}`;
+  console.log(`${seed} ${program}: ${numbers}${fault}`);
 }
+
+/** One process after the other, until no seed is left. */
+async function work(): Promise<void> {
+  while (next < end && wrong.length < 20)
+    await workIn(fork(fileURLToPath(new URL('./worker.js', import.meta.url)), [version, rtt]));
+}
+
+function workIn(child: ChildProcess): Promise<void> {
+  let seed = 0;
+  let timer: NodeJS.Timeout | undefined;
+  const watch = (): void => {
+    clearTimeout(timer);
+    timer = setTimeout(() => child.kill('SIGKILL'), SILENCE_MS);
+  };
+  watch();
+  return new Promise((resolve) => {
+    child.on('message', (message: Report | 'ready') => {
+      watch();
+      if (message !== 'ready') note(message);
+      seed = 0;
+      // After a run that went wrong the rest gets a fresh process.
+      if (next >= end || (message !== 'ready' && message.differs !== null)) {
+        child.send('end');
+        return;
+      }
+      seed = next++;
+      const task: Task = { seed, program: only === 'all' ? undefined : only };
+      child.send(task);
+    });
+    child.once('exit', (code, signal) => {
+      clearTimeout(timer);
+      if (seed !== 0) {
+        wrong.push(`${seed} (${signal ?? code})`);
+        console.log(`${seed}: the process that ran it ended with ${signal ?? code}\n  again: ${again(seed)}`);
+      } else if (code !== 0) wrong.push(`a process ended with ${signal ?? code}`);
+      resolve();
+    });
+  });
+}
+
+const began = performance.now();
+await Promise.all(Array.from({ length: Number(processes) }, work));
+for (const [program, { runs, rollbacks, ms }] of [...byProgram].sort()) {
+  console.log(`${program}: ${runs} runs, ${rollbacks} rollbacks, ${Math.round(ms / runs)} ms each`);
+}
+console.log(describeStatistics(total, performance.now() - began).trimEnd());
+const runs = [...byProgram.values()].reduce((sum, one) => sum + one.runs, 0);
+console.log(wrong.length === 0 ? `${runs} runs, none differs` : `${runs} runs, WRONG: ${wrong.join(', ')}`);
+process.exit(wrong.length === 0 ? 0 : 1);
