@@ -18,7 +18,7 @@ export type { Coroutine } from './kernel/scheduler.ts';
 export { CoroutineClass } from './kernel/scheduler.ts';
 export type { Task } from './kernel/task.ts';
 export type { WaitAnyResult } from './kernel/waiting.ts';
-export { type ConnectOptions, connect } from './remote/connect.ts';
+export { type ConnectFilesOptions, connectFiles } from './remote/connect.ts';
 export type { RemoteFile } from './remote/files/file.ts';
 export type { RemoteFiles } from './remote/files/files.ts';
 export type { HeapBuffer, Sga } from './ring/heap.ts';

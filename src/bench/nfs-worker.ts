@@ -3,7 +3,7 @@
  * It touches the server whose URL it is given.
  */
 import { createInterface } from 'node:readline';
-import { connect } from '../remote/connect.ts';
+import { connectFiles } from '../remote/connect.ts';
 import type { RemoteFiles } from '../remote/files/files.ts';
 import type { RemoteServer } from '../remote/server.ts';
 
@@ -64,7 +64,7 @@ async function bulk(files: RemoteFiles, writing: boolean, path: string, blocks: 
 
 const [, , url] = process.argv;
 try {
-  const files = await connect(url as string);
+  const files = await connectFiles(url as string);
   process.stdout.write('ready\n');
   for await (const line of createInterface({ input: process.stdin })) {
     const [command, ...rest] = line.split(' ');

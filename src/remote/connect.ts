@@ -1,16 +1,17 @@
 /**
- * From a URL to a mounted remote tree: `connect` for programs, `connectServer` for what builds on the low-level interface.
+ * From a URL to a mounted remote tree: `connectFiles` for programs, `connectServer` for what builds on the low-level interface.
  * It may touch the network.
  */
 import { IsthmusError } from '../errors.ts';
 import { RemoteFiles, type RemoteFilesOptions } from './files/files.ts';
 import { connectNfs3 } from './nfs3/connect.ts';
 import { Nfs41Server } from './nfs41/server.ts';
+import { RemoteError } from './remote-error.ts';
 import type { RpcOptions } from './rpc/options.ts';
 import type { RemoteServer } from './server.ts';
 import { parseNfsUrl } from './url.ts';
 
-export interface ConnectOptions extends RemoteFilesOptions {
+export interface ConnectFilesOptions extends RemoteFilesOptions {
   /** Ends the attempt to connect. */
   readonly signal?: AbortSignal | undefined;
   /**
@@ -28,7 +29,7 @@ const TRY_VERSION_3 = new Set(['EOPNOTSUPP', 'EPROTONOSUPPORT', 'ENOENT', 'ECONN
  * Mounts `nfs://host[:port]/path?version=3|4.1&uid=&gid=&groups=&mountport=&timeout=` and gives its tree, with an API like
  * node:fs/promises. Rejects with the server's reason (`ENOENT`, `EACCES`) or why there is no connection; a TypeError for a bad URL.
  */
-export async function connect(url: string, options: ConnectOptions = {}): Promise<RemoteFiles> {
+export async function connectFiles(url: string, options: ConnectFilesOptions = {}): Promise<RemoteFiles> {
   const { signal, busyPollUs = DEFAULT_BUSY_POLL_US } = options;
   return new RemoteFiles(await connectServer(url, signal, { busyPollUs }), options);
 }
@@ -49,6 +50,15 @@ export async function connectServer(
     return await Nfs41Server.connect(address, signal);
   } catch (error) {
     if (!(error instanceof IsthmusError) || !TRY_VERSION_3.has(error.code)) throw error;
-    return connectNfs3({ ...address, mountPort, signal });
+    try {
+      return await connectNfs3({ ...address, mountPort, signal });
+    } catch (later) {
+      throw isAnswer(error) && !isAnswer(later) ? error : later;
+    }
   }
+}
+
+/** What a server says of the path tells more than that another port of it cannot be reached. */
+function isAnswer(error: unknown): boolean {
+  return error instanceof RemoteError && error.status !== 0;
 }

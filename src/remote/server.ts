@@ -298,8 +298,6 @@ export type Operation =
   /** A hypothesis: fails with `ERR_NFS_NOT_SYNC` if the object's change id is another one now. */
   | { readonly op: 'verify'; readonly handle: HandleRef; readonly change: U64 };
 
-export type OperationName = Operation['op'];
-
 /** What each operation gives. */
 export interface ResultByName {
   getattr: Attributes;

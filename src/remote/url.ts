@@ -43,7 +43,7 @@ export function parseNfsUrl(text: string): NfsUrl {
   return {
     host: url.hostname.replace(/^\[(.*)\]$/, '$1'),
     port: url.port === '' ? undefined : Number(url.port),
-    path: decodeURIComponent(url.pathname) || '/',
+    path: decoded(url.pathname, text) || '/',
     version,
     mountPort: number('mountport', 65_535),
     credential: {
@@ -53,4 +53,12 @@ export function parseNfsUrl(text: string): NfsUrl {
     },
     timeoutMs: seconds === undefined ? undefined : seconds * 1000,
   };
+}
+
+function decoded(pathname: string, text: string): string {
+  try {
+    return decodeURIComponent(pathname);
+  } catch {
+    throw new TypeError(`the path in '${text}' is not UTF-8`);
+  }
 }

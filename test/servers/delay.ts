@@ -3,7 +3,7 @@
  * It touches loopback and a thread of its own.
  *
  *     const line = await startDelay(t, { port: server.port, oneWayMs: 15 })
- *     connect(server.url('3', line.port)); line.setOneWayMs(0); line.cut()
+ *     connectFiles(server.url('3', line.port)); line.setOneWayMs(0); line.cut()
  */
 import type { TestContext } from 'node:test';
 import { type DelayLine, type DelayLineOptions, startDelayLine } from '../../src/bench/peers/delay-line.ts';

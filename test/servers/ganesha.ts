@@ -4,7 +4,7 @@
  *
  *     const server = await startGanesha(t)            // skips the test (fails in CI) where there is none; stops it afterwards
  *     if (server === null) return
- *     connect(server.url('3')); server.exportDir      // the exported directory as this process sees it
+ *     connectFiles(server.url('3')); server.exportDir      // the exported directory as this process sees it
  *     await server.kill(); await server.restart()     // SIGKILL, and up again on the same ports and files
  *     server.pause(); server.resume()                 // frozen: neither answers nor closes
  */

@@ -6,6 +6,7 @@
  */
 import { constants } from 'node:fs';
 import { ERRNO, systemError } from '../../errors.ts';
+import { listDirectory } from '../listing.ts';
 import { handleKey } from '../operation.ts';
 import { RemoteError } from '../remote-error.ts';
 import { AccessBit, type CallOptions, FileType, type RemoteServer, type SetAttributes } from '../server.ts';
@@ -14,7 +15,7 @@ import { type OpenFlags, parseFlags } from './flags.ts';
 import { type Budget, Inode } from './inode.ts';
 import { NameCache } from './name-cache.ts';
 import { asFileCall, joinPath, type Path, parsePath, pathOf } from './path.ts';
-import { forEach, listDirectory, removeTree } from './remove.ts';
+import { forEach, removeTree } from './remove.ts';
 import { entryName, RemoteDirent, type RemoteStatFs, RemoteStats, toStatFs, toTime } from './stats.ts';
 import { RemoteReadStream, RemoteWriteStream, type StreamOptions } from './streams.ts';
 import { type Found, type Place, Walker } from './walk.ts';
@@ -160,8 +161,8 @@ export class RemoteFiles {
     await this.#walker.at(path, 'scandir', true, options, async (place) => {
       const { handle, attributes } = existing(place, 'scandir');
       if (attributes.type !== FileType.directory) throw systemError(ERRNO.ENOTDIR, 'scandir');
-      for await (const page of listDirectory(this.server, handle, plus, { signal })) {
-        for (const entry of page) {
+      for await (const page of listDirectory(this.server, handle, { plus, signal })) {
+        for (const entry of page.entries) {
           const known = plus ? (entry.attributes ?? (await this.#entryAttributes(handle, entry.name, options))) : null;
           const name = entryName(entry, encoding);
           if (recursive && known?.type === FileType.directory) directories.push(name as string);

@@ -48,7 +48,7 @@ export function pathOf(components: readonly Name[]): Buffer {
   return Buffer.concat(components.flatMap((name) => [Buffer.from('/'), name]));
 }
 
-export function pathText(path: Path): string {
+function pathText(path: Path): string {
   return typeof path === 'string' ? path : Buffer.from(path).toString('utf8');
 }
 

@@ -1,12 +1,12 @@
 /**
- * Listing and removing whole directories: `readdir`, and `rm` with `recursive`.
+ * Removing whole directories: `rm` with `recursive`.
  * It asks the server; many names at once, but never a directory before what is in it.
  */
+import { listDirectory } from '../listing.ts';
 import { RemoteError } from '../remote-error.ts';
 import {
   type CallOptions,
   type DirectoryEntry,
-  type DirectoryPosition,
   FileType,
   type Handle,
   type Name,
@@ -20,22 +20,6 @@ const TREES = 8;
 /** A directory that somebody else keeps filling is given up after this many listings. */
 const MAX_ROUNDS = 16;
 
-/** All pages of a listing. Starts again when the server has forgotten where we were. */
-export async function* listDirectory(
-  server: RemoteServer,
-  directory: Handle,
-  plus: boolean,
-  options?: CallOptions,
-): AsyncGenerator<readonly DirectoryEntry[]> {
-  let position: DirectoryPosition | null = null;
-  for (;;) {
-    const page = await server.readdir(directory, position, plus, options);
-    if (page.entries.length > 0) yield page.entries;
-    if (page.eof) return;
-    position = page.next;
-  }
-}
-
 /** Removes a directory and everything below. What others remove meanwhile counts as removed. */
 export async function removeTree(
   server: RemoteServer,
@@ -47,8 +31,8 @@ export async function removeTree(
 ): Promise<void> {
   for (let round = 0; ; round++) {
     const below: { name: Name; handle: Handle }[] = [];
-    for await (const page of listDirectory(server, directory, true, options)) {
-      await forEach(page, async (entry) => {
+    for await (const { entries } of listDirectory(server, directory, { ...options, plus: true })) {
+      await forEach(entries, async (entry) => {
         const child = await removeUnlessDirectory(server, directory, entry, options);
         if (child !== null) below.push({ name: entry.name, handle: child });
       });

@@ -99,23 +99,19 @@ export const OpenFlag = {
 } as const;
 
 export const GETATTR_FH = 1;
-export const WRITE_CACHE = 1;
 
 /** Codes of notifications: a message that answers no request. */
 export const Notify = { INVAL_INODE: 2, INVAL_ENTRY: 3 } as const;
 
 export const IN_HEADER_BYTES = 40;
 export const OUT_HEADER_BYTES = 16;
-export const ATTR_BYTES = 88;
+const ATTR_BYTES = 88;
 export const ENTRY_OUT_BYTES = 40 + ATTR_BYTES;
-export const ATTR_OUT_BYTES = 16 + ATTR_BYTES;
-export const OPEN_OUT_BYTES = 16;
 export const INIT_OUT_BYTES = 64;
 export const STATFS_OUT_BYTES = 80;
 /** A directory entry before its name. */
 export const DIRENT_BYTES = 24;
-/** The kernel's own limit on a name in a request. */
-export const NAME_BYTES_MAX = 1024;
+/** The kernel's own limit on a name or a link's target in a request; older ones send names of up to 1024. */
 export const PATH_BYTES_MAX = 4096;
 /** Least length of each request's body, beside the header; names count their closing NUL. */
 export const BODY_BYTES: Readonly<Record<number, number>> = {

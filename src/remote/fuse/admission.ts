@@ -44,6 +44,8 @@ export interface Admission {
    * calls `settle`, and on a failure runs the undo logs, newest first.
    */
   assumed(origin: RequestOrigin, mutation: Mutation, predicted: Outcome<unknown>, undo: UndoLog): void;
+  /** Changes when a thread is set back: what was asked for it before is not what it asks again. */
+  era(pid: number): number;
 }
 
 /** Every request waits for the truth. */
@@ -52,4 +54,5 @@ export const alwaysWait: Admission = {
   decide: () => 'wait',
   truth: () => {},
   assumed: () => {},
+  era: () => 0,
 };

@@ -21,6 +21,8 @@ const O_EXCL = 0o200;
 const O_TRUNC = 0o1000;
 const S_IFMT = 0o170000;
 const STATFS_BLOCK_BYTES = 4096;
+/** As the Linux NFS client: programs expect no longer names, and servers name limits that their file system does not have. */
+const NAME_MAX = 255;
 
 export class NameHandler extends Handler {
   readonly #files: FileHandler;
@@ -104,7 +106,7 @@ export class NameHandler extends Handler {
     const caller = this.caller();
     this.session.run(
       () => new Statfs(this.view, caller),
-      (result) => this.reply.statfs(result, STATFS_BLOCK_BYTES, this.view.server.info.maxName),
+      (result) => this.reply.statfs(result, STATFS_BLOCK_BYTES, Math.min(NAME_MAX, this.view.server.info.maxName)),
     );
   }
 

@@ -3,7 +3,7 @@
  * It touches only the memory it is given; a malformed request gives an errno, never an exception.
  */
 import { ERRNO } from '../../errors.ts';
-import { BODY_BYTES, IN_HEADER_BYTES, NAME_BYTES_MAX, Opcode, PATH_BYTES_MAX } from './abi.ts';
+import { BODY_BYTES, IN_HEADER_BYTES, Opcode, PATH_BYTES_MAX } from './abi.ts';
 
 /** Memory seen as bytes and as words; begins at a multiple of 8. */
 export interface WordMemory {
@@ -14,7 +14,6 @@ export interface WordMemory {
 }
 
 const WORD = 2 ** 32;
-const SLASH = 0x2f;
 
 /** One request at the beginning of the memory. The fields are plain, since the session reads all of them on the hot path. */
 export class RequestReader {
@@ -85,30 +84,23 @@ export class RequestReader {
    * a slash, `.` or `..`). Sets {@link afterName}.
    */
   name(offset: number): string | null {
-    const text = this.#ended(offset, NAME_BYTES_MAX);
+    const text = this.#ended(offset);
     if (text === null || text === '' || text === '.' || text === '..') return null;
     return text.includes('/') ? null : text;
   }
 
   /** The symlink target at `offset`: as a name, but slashes are allowed. */
   target(offset: number): string | null {
-    const text = this.#ended(offset, PATH_BYTES_MAX);
+    const text = this.#ended(offset);
     return text === '' ? null : text;
   }
 
-  #ended(offset: number, limit: number): string | null {
+  #ended(offset: number): string | null {
     const { u8 } = this.#memory;
     const start = IN_HEADER_BYTES + offset;
     const end = u8.indexOf(0, start);
-    if (end < 0 || end >= this.length || end - start > limit) return null;
+    if (end < 0 || end >= this.length || end - start > PATH_BYTES_MAX) return null;
     this.afterName = end + 1 - IN_HEADER_BYTES;
     return this.#text.toString('latin1', start, end);
   }
-}
-
-/** Whether a name can stand in a path: for names that come from the server. */
-export function isPlainName(name: Uint8Array): boolean {
-  const { length } = name;
-  if (length === 0 || length > NAME_BYTES_MAX || name.includes(0) || name.includes(SLASH)) return false;
-  return !(name[0] === 0x2e && (length === 1 || (length === 2 && name[1] === 0x2e)));
 }

@@ -8,8 +8,9 @@ import { Write } from '../view/operations/writing.ts';
 import { UndoLog } from '../view/undo.ts';
 import { type Admission, alwaysWait, type RequestOrigin, type Verdict } from './admission.ts';
 
-/** Bounced requests whose truth is kept for the second try. */
+/** Bounced requests whose truth is kept for the second try, and for how long, in milliseconds. */
 const BOUNCED_MAX = 1024;
+const BOUNCED_MS = 200;
 
 export interface RunCounters {
   requests: number;
@@ -33,6 +34,7 @@ export interface Run<Answer> {
 interface Bounced {
   readonly promise: Promise<Outcome<unknown>>;
   outcome: Outcome<unknown> | null;
+  readonly sinceMs: number;
 }
 
 export class Runner {
@@ -150,8 +152,8 @@ export class Runner {
   }
 
   #keepBounced(origin: RequestOrigin, operation: ViewOperation, earlier: Bounced | null): void {
-    const key = signature(origin, operation);
-    const bounced: Bounced = earlier ?? { promise: operation.perform(), outcome: null };
+    const key = this.#key(origin, operation);
+    const bounced: Bounced = earlier ?? { promise: operation.perform(), outcome: null, sinceMs: performance.now() };
     bounced.promise.then((outcome) => {
       bounced.outcome = outcome;
     });
@@ -166,16 +168,17 @@ export class Runner {
 
   #takeBounced(origin: RequestOrigin, operation: ViewOperation): Bounced | null {
     if (this.#bounced.size === 0) return null;
-    const key = signature(origin, operation);
-    const bounced = this.#bounced.get(key) ?? null;
+    const key = this.#key(origin, operation);
+    const bounced = this.#bounced.get(key);
     this.#bounced.delete(key);
-    return bounced;
+    // What was asked long ago is not what is asked now.
+    return bounced !== undefined && performance.now() - bounced.sinceMs < BOUNCED_MS ? bounced : null;
   }
-}
 
-/** The same for the second try of a bounced call. */
-function signature({ pid }: RequestOrigin, operation: ViewOperation): string {
-  const { name } = operation as { name?: unknown };
-  const nodes = operation.touches.map(({ id }) => id).join(',');
-  return `${pid} ${operation.kind} ${nodes} ${typeof name === 'string' ? name : ''}`;
+  /** The same for the second try of a bounced call. */
+  #key({ pid }: RequestOrigin, operation: ViewOperation): string {
+    const { name } = operation as { name?: unknown };
+    const nodes = operation.touches.map(({ id }) => id).join(',');
+    return `${pid}.${this.#admission.era(pid)} ${operation.kind} ${nodes} ${typeof name === 'string' ? name : ''}`;
+  }
 }

@@ -3,7 +3,8 @@
  * It may touch the network through the RPC client.
  */
 import { RemoteError } from '../remote-error.ts';
-import { RpcClient, type RpcOptions } from '../rpc/client.ts';
+import type { RpcOptions } from '../rpc/options.ts';
+import { RpcPool } from '../rpc/pool.ts';
 import type { Credential, Handle, ServerInfo } from '../server.ts';
 import { lookupPort, MNT, MOUNT_PROGRAM, PORTMAP_PORT, UMNT, withClient } from './mount.ts';
 import { FSINFO, NFS_PROGRAM, PATHCONF } from './procedures.ts';
@@ -34,7 +35,7 @@ export async function connectNfs3(options: Nfs3Options): Promise<Nfs3Server> {
   const { signal, path } = options;
   const port = options.port ?? (await lookupPort(rpcOptions(options, PORTMAP_PORT), NFS_PROGRAM, VERSION, signal));
   const { root, mountPort } = await mount(options, port);
-  const rpc = await RpcClient.connect(rpcOptions(options, port), signal);
+  const rpc = await RpcPool.connect(rpcOptions(options, port), signal);
   try {
     const info = await askInfo(rpc, root, signal);
     const unmount = async () => {
@@ -74,7 +75,7 @@ async function mount(options: Nfs3Options, nfsPort: number): Promise<{ root: Han
   return on(await lookupPort(rpcOptions(options, PORTMAP_PORT), MOUNT_PROGRAM, VERSION, signal));
 }
 
-async function askInfo(rpc: RpcClient, root: Handle, signal: AbortSignal | undefined): Promise<ServerInfo> {
+async function askInfo(rpc: RpcPool, root: Handle, signal: AbortSignal | undefined): Promise<ServerInfo> {
   const [fsinfo, pathconf] = await Promise.all([
     rpc.call(FSINFO, root, { signal }),
     rpc.call(PATHCONF, root, { signal }),

@@ -2,6 +2,7 @@
  * The twenty-two procedures of NFS version 3 (RFC 1813 section 3.3): how arguments and results are written.
  * Pure. A failed result carries attributes too; they are read (the reply is checked to its end) and dropped.
  */
+import { readEntryName } from '../entry-name.ts';
 import { statusError } from '../remote-error.ts';
 import type { Procedure } from '../rpc/message.ts';
 import {
@@ -33,7 +34,6 @@ import {
   PATH_LIMIT,
   readAttributes,
   readHandle,
-  readName,
   readOk,
   readPostAttributes,
   readPostHandle,
@@ -349,7 +349,7 @@ function readListing(reader: XdrReader, { position }: ReaddirArgs, plus: boolean
   while (reader.bool()) {
     const fileidHigh = reader.u32();
     const fileidLow = reader.u32();
-    const name = readName(reader);
+    const name = readEntryName(reader);
     cookie = readU64(reader);
     const attributes = plus ? readPostAttributes(reader) : null;
     const handle = plus ? readPostHandle(reader) : null;

@@ -4,7 +4,7 @@
  */
 import { randomBytes } from 'node:crypto';
 import { batchOneByOne } from '../operation.ts';
-import type { RpcClient } from '../rpc/client.ts';
+import type { RpcPool } from '../rpc/pool.ts';
 import type {
   AccessResult,
   Attributes,
@@ -41,7 +41,7 @@ import { isEcho, lookupOrNull, madeJustNow } from './replayed.ts';
 const NO_WCC = { before: null, after: null };
 
 export interface Nfs3ServerParts {
-  readonly rpc: RpcClient;
+  readonly rpc: RpcPool;
   readonly root: Handle;
   readonly description: string;
   readonly info: ServerInfo;
@@ -53,7 +53,7 @@ export class Nfs3Server implements RemoteServer {
   readonly description: string;
   readonly info: ServerInfo;
   readonly root: Handle;
-  readonly #rpc: RpcClient;
+  readonly #rpc: RpcPool;
   readonly #unmount: () => Promise<void>;
 
   constructor(parts: Nfs3ServerParts) {

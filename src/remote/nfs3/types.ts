@@ -17,7 +17,6 @@ const SET_TO_CLIENT_TIME = 2;
 const ATTRIBUTES_BYTES = 84;
 /** A path in MOUNT and a symlink's target; servers have smaller limits of their own. */
 export const PATH_LIMIT = 64 * 1024;
-export const NAME_LIMIT = 4096;
 
 /** Reads the status that begins every result; gives whether it is NFS3_OK. `JUKEBOX` throws TryLater. */
 export function readOk(reader: XdrReader, procedure: string): number {
@@ -28,15 +27,6 @@ export function readOk(reader: XdrReader, procedure: string): number {
 
 export function readHandle(reader: XdrReader): Handle {
   return reader.opaque(HANDLE_LIMIT);
-}
-
-/** A name in a listing: what could not be a name of a directory entry is refused, lest it be taken for a path. */
-export function readName(reader: XdrReader): Name {
-  const name = reader.opaque(NAME_LIMIT);
-  if (name.length === 0 || name.includes(0x2f) || name.includes(0)) {
-    throw new XdrError('ERR_XDR_VALUE', 'a directory entry whose name is no name');
-  }
-  return name;
 }
 
 /** fattr3. A size above 2^53 − 1 is EOVERFLOW. */

@@ -50,9 +50,6 @@ export const Op = {
   illegal: 10044,
 } as const;
 
-/** Operations of the call-back program that are told apart. */
-export const CallbackOp = { recall: 4, sequence: 11, illegal: 10044 } as const;
-
 /** `nfsstat4` values that the client treats in a way of their own. */
 export const Status = {
   ok: 0,
@@ -147,9 +144,6 @@ export const ShareAccess = { read: 1, write: 2, both: 3, wantNoDelegation: 0x040
 
 /** EXCHANGE_ID flags. */
 export const ExchangeFlag = { useNonPnfs: 0x00010000, confirmedReply: 0x80000000 } as const;
-
-/** CREATE_SESSION flags. */
-export const SessionFlag = { persist: 1, connBackChan: 2 } as const;
 
 /** `sr_status_flags` of SEQUENCE that say that state was lost (RFC 8881 section 18.46.3). */
 export const SequenceFlag = {

@@ -2,6 +2,7 @@
  * The steps about files and directories: handles, attributes, names, data (RFC 8881 section 18).
  * Pure.
  */
+import { readEntryName } from '../entry-name.ts';
 import type { Device, FileType, SetAttributes, FileType as Type, U64 } from '../server.ts';
 import type { XdrReader } from '../xdr.ts';
 import {
@@ -26,8 +27,6 @@ const SET_ATTRIBUTES_REQUEST = 128;
 const CHANGE_INFO = 20;
 /** Longest symlink target that is taken (PATH_MAX is 4096; servers may have more). */
 const MAX_TARGET = 65536;
-const MAX_NAME = 65536;
-const MAX_ENTRIES = 1 << 20;
 
 function plain(op: number, name: string): Step<void> {
   return { op, name, requestBytes: REQUEST, replyBytes: REPLY, changes: false, encode: nothing, decode: nothing };
@@ -36,8 +35,6 @@ function plain(op: number, name: string): Step<void> {
 export const PUTROOTFH = plain(Op.putrootfh, 'PUTROOTFH');
 export const SAVEFH = plain(Op.savefh, 'SAVEFH');
 export const RESTOREFH = plain(Op.restorefh, 'RESTOREFH');
-export const LOOKUPP = plain(Op.lookupp, 'LOOKUPP');
-
 export const GETFH: Step<Uint8Array> = {
   ...plain(Op.getfh, 'GETFH'),
   replyBytes: REPLY + 4 + Size.maxHandle,
@@ -277,8 +274,7 @@ export function readdir(cookie: U64, verifier: U64, maxCount: number, mask: Bitm
       const given = readU64(reader);
       const entries: Entry[] = [];
       while (reader.bool()) {
-        if (entries.length >= MAX_ENTRIES) throw new RangeError('more entries than a reply can hold');
-        entries.push({ cookie: readU64(reader), name: reader.opaque(MAX_NAME), attributes: readFattr(reader) });
+        entries.push({ cookie: readU64(reader), name: readEntryName(reader), attributes: readFattr(reader) });
       }
       return { verifier: given, entries, eof: reader.bool() };
     },
@@ -298,15 +294,6 @@ export function verifyType(type: FileType): Step<void> {
 /** Goes on only if the current object is not of this type, else NFS4ERR_SAME. */
 export function nverifyType(type: FileType): Step<void> {
   return { ...plain(Op.nverify, 'NVERIFY'), requestBytes: REQUEST + 16, encode: (writer) => writeType(writer, type) };
-}
-
-/** Goes on only if the current object's change id is another one, else NFS4ERR_SAME: "has it changed, and if so…". */
-export function nverifyChange(change: U64): Step<void> {
-  return {
-    ...plain(Op.nverify, 'NVERIFY'),
-    requestBytes: REQUEST + 20,
-    encode: (writer) => writeChange(writer, change),
-  };
 }
 
 function readU64(reader: XdrReader): U64 {

@@ -77,7 +77,7 @@ export class Nfs41Server implements RemoteServer {
     const credential = options.credential ?? ownCredential();
     const session = await Session.connect({ ...options, port, credential }, signal);
     try {
-      const found = await findRoot(session, options.path);
+      const found = await findRoot(session, options.path, signal);
       if (found.attributes.leaseSeconds > 0) session.setLease(found.attributes.leaseSeconds);
       const description = `nfs://${options.host}:${port}${options.path}?version=4.1`;
       return new Nfs41Server(description, session, found, options.timeoutMs ?? DEFAULT_TIMEOUT_MS);
@@ -218,14 +218,14 @@ interface RootInfo {
   readonly attributes: FileAttributes;
 }
 
-async function findRoot(session: Session, path: string): Promise<RootInfo> {
+async function findRoot(session: Session, path: string, signal?: AbortSignal): Promise<RootInfo> {
   const compound = Compound.inSession();
   compound.add(PUTROOTFH);
   const names = path.split('/').filter((name) => name !== '');
   for (const name of names) compound.add(lookup(new TextEncoder().encode(name)));
   const handle = compound.add(GETFH);
   const attributes = compound.add(getattr(SERVER_ATTRIBUTES));
-  const reply = await whole(session, compound);
+  const reply = await whole(session, compound, { signal });
   return { root: reply.value<Handle>(handle), attributes: reply.value<FileAttributes>(attributes) };
 }
 

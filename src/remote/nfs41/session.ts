@@ -88,6 +88,8 @@ export class Session {
       maxRequests: options.maxSlots ?? 64,
     };
     const rpc = await RpcClient.connect(options, signal);
+    const onAbort = () => void rpc.close();
+    signal?.addEventListener('abort', onAbort, { once: true });
     try {
       const identity = new ClientIdentity(rpc);
       const timeoutMs = options.timeoutMs ?? DEFAULT_TIMEOUT_MS;
@@ -98,7 +100,9 @@ export class Session {
       return made;
     } catch (error) {
       await rpc.close();
-      throw error;
+      throw signal?.aborted ? abortReason(signal) : error;
+    } finally {
+      signal?.removeEventListener('abort', onAbort);
     }
   }
 

@@ -7,7 +7,8 @@ import { type XdrReader, XdrWriter } from '../xdr.ts';
 import { sendDirectly } from './direct-send.ts';
 import { RecordDecoder } from './record.ts';
 
-const RECEIVE_BYTES = 256 * 1024;
+/** What is longer goes straight into the memory of its record. */
+const RECEIVE_BYTES = 64 * 1024;
 /** Above this many bytes not yet taken by the kernel no new call is sent. */
 const SEND_HIGH_WATER = 2 * 1024 * 1024;
 
@@ -48,6 +49,7 @@ export class RpcConnection {
   constructor(options: ConnectionOptions, events: ConnectionEvents) {
     const records = new RecordDecoder(options.maxRecord, (reader) => events.onRecord(reader));
     const { host, port, localPort } = options;
+    const received = new Uint8Array(RECEIVE_BYTES);
     this.#socket = connectSocket({
       host,
       port,
@@ -55,11 +57,12 @@ export class RpcConnection {
       keepAlive: true,
       ...(localPort === 0 ? {} : { localPort }),
       onread: {
-        buffer: new Uint8Array(RECEIVE_BYTES),
+        buffer: () => records.room ?? received,
         callback: (length, piece) => {
           this.bytesReceived += length;
           try {
-            records.push(piece, length);
+            if (piece === received) records.push(piece, length);
+            else records.pushInPlace(length);
           } catch (error) {
             this.destroy(error as Error);
           }

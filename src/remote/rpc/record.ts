@@ -6,6 +6,8 @@ import { XdrReader } from '../xdr.ts';
 
 const LAST_FRAGMENT = 0x8000_0000;
 const MAX_FRAGMENTS = 1024;
+/** With less than this missing of a record, what follows it may as well come in the same piece. */
+const DIRECT_FROM = 64 * 1024;
 
 /** The stream is no sequence of records (any more): a record above the limit, or in too many pieces. */
 export class RecordError extends Error {
@@ -37,6 +39,21 @@ export class RecordDecoder {
   constructor(limit: number, onRecord: (reader: XdrReader) => void) {
     this.#limit = limit;
     this.#onRecord = onRecord;
+  }
+
+  /**
+   * Where the next bytes of the stream should be put, so that they need not be copied: the rest of a long record. Then
+   * `pushInPlace` takes them. Null: anywhere, and `push` takes them.
+   */
+  get room(): Uint8Array | null {
+    const record = this.#record;
+    if (record === null || this.#markBytes < 4 || this.#missing < DIRECT_FROM) return null;
+    return record.subarray(this.#length, this.#length + this.#missing);
+  }
+
+  /** Takes `length` bytes that lie in `room` already. */
+  pushInPlace(length: number): void {
+    this.#take(length);
   }
 
   /** Takes the first `length` bytes of `piece`; the memory is the caller's again afterwards. Throws a RecordError. */
@@ -86,9 +103,14 @@ export class RecordDecoder {
     if (take > 0) {
       const record = this.#room(take);
       record.set(piece.subarray(at, at + take), this.#length);
-      this.#length += take;
-      this.#missing -= take;
     }
+    this.#take(take);
+  }
+
+  /** `count` bytes more of the current fragment are in the record. */
+  #take(count: number): void {
+    this.#length += count;
+    this.#missing -= count;
     if (this.#missing > 0) return;
     if (!this.#last) {
       this.#markBytes = 0;

@@ -28,6 +28,11 @@ export class DataBudget {
     this.limitBytes = limitBytes;
   }
 
+  /** More memory is needed for what is unwritten than there may be in all. */
+  get exceeded(): boolean {
+    return this.usedBytes > this.limitBytes;
+  }
+
   used(block: Block): void {
     this.#blocks.delete(block);
     this.#blocks.add(block);

@@ -11,6 +11,7 @@ export interface Range {
 export class RangeSet {
   /** start, end, start, end, …: ascending. */
   #edges: number[] = [];
+  #bytes = 0;
 
   get isEmpty(): boolean {
     return this.#edges.length === 0;
@@ -23,9 +24,7 @@ export class RangeSet {
 
   /** Bytes in all. */
   get bytes(): number {
-    let sum = 0;
-    for (let i = 0; i < this.#edges.length; i += 2) sum += this.#edges[i + 1]! - this.#edges[i]!;
-    return sum;
+    return this.#bytes;
   }
 
   /** One past the last byte; 0 if empty. */
@@ -40,6 +39,7 @@ export class RangeSet {
     let first = this.#firstEndingAtOrAfter(start);
     let last = first;
     while (last < edges.length && edges[last]! <= end) last += 2;
+    this.#bytes += end - start - this.#bytesOf(first, last, start, end);
     if (first === last) edges.splice(first, 0, start, end);
     else {
       const from = Math.min(start, edges[first]!);
@@ -58,6 +58,7 @@ export class RangeSet {
     let last = first;
     while (last < edges.length && edges[last]! < end) last += 2;
     if (first === last) return;
+    this.#bytes -= this.#bytesOf(first, last, start, end);
     const left = edges[first]!;
     const right = edges[last - 1]!;
     const rest: number[] = [];
@@ -68,6 +69,7 @@ export class RangeSet {
 
   clear(): void {
     this.#edges.length = 0;
+    this.#bytes = 0;
   }
 
   covers(start: number, end: number): boolean {
@@ -106,6 +108,15 @@ export class RangeSet {
 
   all(): Range[] {
     return this.within(0, Infinity);
+  }
+
+  /** Bytes within [start, end) of the ranges from index `first` to before `last`. */
+  #bytesOf(first: number, last: number, start: number, end: number): number {
+    let sum = 0;
+    for (let i = first; i < last; i += 2) {
+      sum += Math.max(0, Math.min(end, this.#edges[i + 1]!) - Math.max(start, this.#edges[i]!));
+    }
+    return sum;
   }
 
   /** Index of the first range whose end is > `at`. */

@@ -3,6 +3,7 @@
  * change it (docs/design/mount.md says what is promised). It reaches the world only through the server and the clock.
  */
 import { ERRNO } from '../../errors.ts';
+import { LISTING_MAX } from '../listing.ts';
 import type { Attributes, CallOptions, Credential, Handle, RemoteServer, U64, Wcc } from '../server.ts';
 import { FileType } from '../server.ts';
 import type { Clock } from './clock.ts';
@@ -27,6 +28,8 @@ export interface ViewOptions {
   readonly unwrittenBytes: number;
   /** Cached names. */
   readonly names: number;
+  /** Entries of one directory at most; more is EOVERFLOW. */
+  readonly listing: number;
   /** Milliseconds after which written data goes to the server by itself. */
   readonly writeDelayMs: number;
   readonly parallelWrites: number;
@@ -45,6 +48,7 @@ export const VIEW_DEFAULTS: ViewOptions = {
   dataBytes: 256 << 20,
   unwrittenBytes: 64 << 20,
   names: 500_000,
+  listing: LISTING_MAX,
   writeDelayMs: 1000,
   parallelWrites: 16,
   readAheadBytes: 8 << 20,

@@ -38,9 +38,10 @@ interface Writer {
 export class WriteBack {
   readonly #view: View;
   readonly #writers = new Map<ViewNode, Writer>();
-  /** Bytes written here that are not on stable storage, counted when written and when done. */
+  /** WRITEs under way, and those that wait for their turn. */
   #running = 0;
   readonly #queue: (() => void)[] = [];
+  /** Who waits for room. */
   readonly #waiting: (() => void)[] = [];
 
   constructor(view: View) {
@@ -57,9 +58,11 @@ export class WriteBack {
     return sum;
   }
 
-  /** Whether a writer must wait for others' data to be written. */
+  /** Whether a writer must wait for others' data to be written: too many bytes, or too many blocks that hold a few each. */
   get full(): boolean {
-    return this.#writers.size > 0 && this.unwrittenBytes >= this.#view.options.unwrittenBytes;
+    if (this.#writers.size === 0) return false;
+    const { budget, options } = this.#view;
+    return this.unwrittenBytes >= options.unwrittenBytes || budget.exceeded;
   }
 
   /** Files with data not on stable storage. */
@@ -222,6 +225,7 @@ export class WriteBack {
 
   /** Lets go of a file that has nothing left to be written. */
   #settle(node: ViewNode): void {
+    this.#view.budget.enforce(); // blocks that were needed may be dropped now
     const writer = this.#writers.get(node);
     if (writer === undefined || node.data!.unwritten || node.data!.held > 0 || writer.inFlight.size > 0) return;
     this.#writers.delete(node);

@@ -213,8 +213,8 @@ test('close-to-open: what one has closed the other opens, and stat is never old'
   const parts = await mounted(t);
   if (parts === null) return;
   const { files, behind, ganesha } = parts;
-  const { connect } = await import('../../../src/remote/connect.ts');
-  const other = await connect(ganesha.url('3'));
+  const { connectFiles } = await import('../../../src/remote/connect.ts');
+  const other = await connectFiles(ganesha.url('3'));
   t.after(() => other.close());
   await files.mkdir('/d');
   for (let i = 0; i < 20; i++) {
@@ -237,8 +237,8 @@ test("permissions are the server's: another user is refused", async (t) => {
   const { files, ganesha } = parts;
   await files.writeFile('/secret', 'x', { mode: 0o600 });
   await files.mkdir('/closed', { mode: 0o700 });
-  const { connect } = await import('../../../src/remote/connect.ts');
-  const stranger = await connect(ganesha.url('3').replace('uid=0&gid=0', 'uid=4000&gid=4000'));
+  const { connectFiles } = await import('../../../src/remote/connect.ts');
+  const stranger = await connectFiles(ganesha.url('3').replace('uid=0&gid=0', 'uid=4000&gid=4000'));
   t.after(() => stranger.close());
   await assert.rejects(stranger.readFile('/secret'), { code: 'EACCES', syscall: 'open' });
   await assert.rejects(stranger.access('/secret', local.constants.R_OK), { code: 'EACCES' });

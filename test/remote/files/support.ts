@@ -2,7 +2,7 @@
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import type { Ganesha, GaneshaOptions } from '../../../src/bench/peers/ganesha.ts';
-import { connect } from '../../../src/remote/connect.ts';
+import { connectFiles } from '../../../src/remote/connect.ts';
 import type { RemoteFiles, RemoteFilesOptions } from '../../../src/remote/files/files.ts';
 import { startGanesha } from '../../servers/ganesha.ts';
 
@@ -24,7 +24,7 @@ export interface MountedOptions extends GaneshaOptions {
 export async function mounted(t: TestContext, options: MountedOptions = {}): Promise<Mounted | null> {
   const ganesha = await startGanesha(t, options);
   if (ganesha === null) return null;
-  const files = await connect(ganesha.url(options.version ?? '3') + (options.parameters ?? ''), options.files);
+  const files = await connectFiles(ganesha.url(options.version ?? '3') + (options.parameters ?? ''), options.files);
   t.after(() => files.close().catch(() => {}));
   return { ganesha, files, behind: (path) => join(ganesha.exportDir, path) };
 }

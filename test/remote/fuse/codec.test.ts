@@ -68,7 +68,7 @@ test('a request is read in place', () => {
 });
 
 test('names that are none are refused', () => {
-  for (const name of ['\0x', '.\0', '..\0', 'a/b\0', 'no end', `${'x'.repeat(1025)}\0`]) {
+  for (const name of ['\0x', '.\0', '..\0', 'a/b\0', 'no end', `${'x'.repeat(4097)}\0`]) {
     const body = Buffer.from(name, 'latin1');
     const reader = new RequestReader(request(Opcode.LOOKUP, body));
     assert.equal(reader.parse(IN_HEADER_BYTES + body.length), 0);

@@ -233,6 +233,7 @@ test('an assumed mkdir is in the view before the server knows of it, and can be 
     decide: (_origin, operation, prediction) =>
       operation.kind === 'mkdir' && prediction !== null ? 'predict' : 'wait',
     assumed: (_origin, _mutation, _predicted, log) => void undo.push(() => log.run()),
+    era: () => 0,
   });
   await ask(Opcode.LOOKUP, 1, named('d'));
   const made = await ask(Opcode.MKDIR, 1, named('d', 8), 42);

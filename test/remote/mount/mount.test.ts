@@ -254,9 +254,47 @@ test('without privileges, in a user namespace', async (t) => {
   const script = `cd ${join(own, 'mnt')} && echo mine > f && cat f && id -u && grep CapEff /proc/self/status`;
   const ran = await shell('exec "$@"', '/', [...asUser, ...argv, 'sh', '-c', script]);
   assert.equal(ran.stdout, `mine\n${id}\nCapEff:\t0000000000000000\n`, ran.stderr);
-  const plain = await shell('exec "$@"', '/', [...asUser, ...argv.slice(0, -1)]);
+  // Without a COMMAND it takes the helper of fuse3, which is not found here.
+  const plain = await shell('exec "$@"', '/', [...asUser, 'env', 'PATH=/nowhere', ...argv.slice(0, -1)]);
   assert.equal(plain.status, 1);
   assert.match(plain.stderr, /EPERM.*\n?.*needs root, or fusermount3/);
+});
+
+/** Mounts as a user in a namespace where everybody may open the device, uses it, unmounts it; and again, killed. */
+const AS_USER = `
+fuse=$1 dir=$2 id=$3 node=$4 main=$5 url=$6
+mount --bind "$fuse" /dev/fuse
+as="setpriv --reuid $id --regid $id --clear-groups --"
+mounted() { grep -q " $dir .*fuse.isthmus" /proc/self/mountinfo; }
+wait_for() { i=0; until "$@"; do i=$((i + 1)); [ $i -lt 600 ] || exit 9; sleep 0.05; done; }
+gone() { ! mounted; }
+$as $node $main mount "$url" $dir 2>/dev/null & server=$!
+trap 'kill -9 $server 2>/dev/null' EXIT
+wait_for mounted
+$as sh -c "cd $dir && echo mine > f && cat f"
+$as $node $main unmount $dir
+gone && wait $server && echo unmounted
+$as $node $main mount "$url" $dir 2>/dev/null & server=$!
+wait_for mounted
+kill -9 $server
+wait_for gone
+echo gone
+`;
+
+test('without privileges, through fusermount3', async (t) => {
+  if (!needFuse(t) || !need(t, hasCommand('fusermount3'), 'fuse3 is not installed')) return;
+  const server = await startGanesha(t);
+  if (server === null) return;
+  const id = 65_534; // nobody: the helper wants a user with a name
+  const directory = mountPoint(t);
+  for (const path of [server.exportDir, directory]) chownSync(path, id, id);
+  const device = join(server.directory, 'fuse');
+  spawnSync('mknod', ['-m', '666', device, 'c', '10', '229']);
+  const url = server.url('3').replace('uid=0', `uid=${id}`).replace('gid=0', `gid=${id}`);
+  const args = [device, directory, `${id}`, process.execPath, MAIN, url];
+  const ran = await shell('exec unshare --mount sh -ec "$@"', '/', [AS_USER, 'sh', ...args]);
+  assert.equal(ran.stdout, 'mine\nunmounted\ngone\n', ran.stderr);
+  assert.equal(statSync(join(server.exportDir, 'f')).uid, id);
 });
 
 test('the server is killed and restarted under load: programs wait, and nothing is lost', async (t) => {

@@ -6,7 +6,7 @@ import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
 import { lookupPort } from '../../../src/remote/nfs3/mount.ts';
 import { Nfs3Server } from '../../../src/remote/nfs3/server.ts';
-import { RpcClient } from '../../../src/remote/rpc/client.ts';
+import { RpcPool } from '../../../src/remote/rpc/pool.ts';
 import type { ServerInfo } from '../../../src/remote/server.ts';
 import type { XdrWriter } from '../../../src/remote/xdr.ts';
 import { type FakeCall, FakeServer } from '../rpc/fake-server.ts';
@@ -63,7 +63,7 @@ async function serverOf(t: TestContext, world: World): Promise<Nfs3Server> {
     else answer(call);
   });
   const options = { host: '127.0.0.1', port: server.port, credential: null, timeoutMs: 30_000 };
-  const rpc = await RpcClient.connect(options);
+  const rpc = await RpcPool.connect(options);
   t.after(() => rpc.close());
   const info = {} as ServerInfo;
   return new Nfs3Server({ rpc, root, info, description: 'fake', unmount: () => Promise.resolve() });

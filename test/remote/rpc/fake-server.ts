@@ -75,9 +75,10 @@ export class FakeServer {
     for (const socket of this.#sockets) socket.resetAndDestroy();
   }
 
-  /** No new connections until `listen`. */
-  async stopListening(): Promise<void> {
+  /** No new connections until `listen`; with `cut` (the default) the others end too. */
+  async stopListening({ cut = true } = {}): Promise<void> {
     this.#server.close();
+    if (!cut) return;
     this.cut();
     await once(this.#server, 'close');
   }

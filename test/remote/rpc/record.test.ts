@@ -62,3 +62,36 @@ test('a record above the limit, or in too many fragments, is refused before it i
   assert.throws(() => decode([toRecord(new Uint8Array(1200), 400)], 1024), RecordError);
   assert.throws(() => decode([toRecord(new Uint8Array(4000), 1)], 1 << 20), RecordError);
 });
+
+test('long records: what is put straight into their memory is part of them', () => {
+  const size = fc.oneof(fc.integer({ min: 0, max: 100 }), fc.integer({ min: 60_000, max: 300_000 }));
+  fc.assert(
+    fc.property(
+      fc.array(fc.record({ size, fragment: fc.integer({ min: 30_000, max: 400_000 }) }), { maxLength: 5 }),
+      fc.array(fc.integer({ min: 1, max: 200_000 }), { minLength: 1, maxLength: 10 }),
+      (messages, reads) => {
+        const sent = messages.map(({ size }, i) => Buffer.alloc(size & ~3, `record ${i} `));
+        const stream = Buffer.concat(sent.map((bytes, i) => toRecord(bytes, messages[i]!.fragment)));
+        const records: Buffer[] = [];
+        const decoder = new RecordDecoder(1 << 20, (reader) =>
+          records.push(Buffer.from(reader.fixed(reader.remaining))),
+        );
+        const received = new Uint8Array(1 << 16);
+        let direct = 0;
+        for (let at = 0, i = 0; at < stream.length; i++) {
+          const target = decoder.room ?? received;
+          const length = Math.min(target.length, reads[i % reads.length]!, stream.length - at);
+          target.set(stream.subarray(at, at + length));
+          if (target === received) decoder.push(received, length);
+          else decoder.pushInPlace(length);
+          if (target !== received) direct += length;
+          at += length;
+        }
+        assert.equal(records.length, sent.length);
+        for (const [i, bytes] of sent.entries()) assert.ok(records[i]!.equals(bytes), `record ${i}`);
+        if (messages.some(({ size, fragment }) => Math.min(size, fragment) > 150_000)) assert.ok(direct > 0);
+      },
+    ),
+    { numRuns: 60 },
+  );
+});

@@ -145,41 +145,6 @@ test('a file removed elsewhere while it is open is stale', async () => {
   await assert.rejects(clock.until(driver.stat('/f')), { errno: ERRNO.ENOENT });
 });
 
-test('unwritten data is bounded: writers wait for the server', async () => {
-  const clock = new SimulatedClock();
-  const server = new MemoryServer({ clock, maxWrite: 1000 });
-  const view = await clock.until(openView(server, clock, { unwrittenBytes: 10_000 }));
-  const driver = new Driver(view);
-  const file = await clock.until(driver.create('/f', 0o644));
-  let most = 0;
-  for (let i = 0; i < 100; i++) {
-    await clock.until(driver.write(file, i * 1000, new Uint8Array(1000).fill(i)));
-    most = Math.max(most, view.writeBack.unwrittenBytes);
-  }
-  await clock.until(driver.close(file));
-  assert.ok(most <= 11_000, `${most} bytes unwritten`);
-  assert.equal(server.tree.at('/f').data.byteLength, 100_000);
-  assert.equal(server.tree.at('/f').data[99_500], 99);
-});
-
-test('names and nodes are bounded', async () => {
-  const clock = new SimulatedClock();
-  const server = new MemoryServer({ clock });
-  const { tree } = server;
-  for (let i = 0; i < 50; i++) {
-    tree.add(tree.root, `d${i}`, FileType.directory, { mode: 0o755 });
-    for (let j = 0; j < 20; j++) addFile(tree, `/d${i}/f${j}`, '');
-  }
-  const view = await clock.until(openView(server, clock, { names: 200 }));
-  const driver = new Driver(view);
-  for (let i = 0; i < 50; i++) {
-    await clock.until(driver.list(`/d${i}`));
-    driver.forget();
-  }
-  assert.ok(view.nodes.nameCount <= 220, `${view.nodes.nameCount} names`);
-  assert.ok(view.nodes.size <= 300, `${view.nodes.size} nodes`);
-});
-
 const RUNS = Number(process.env['ISTHMUS_VIEW_RUNS'] ?? 200);
 
 interface Change {

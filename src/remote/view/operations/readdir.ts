@@ -2,19 +2,15 @@
  * `readdir`: the whole listing of a directory, with attributes and handles as far as the server gives them.
  * It reaches the world only through its view.
  */
-import { ERRNO } from '../../../errors.ts';
-import type { DirectoryEntry, DirectoryPosition, Handle } from '../../server.ts';
-import { ErrnoError, errnoOf } from '../errors.ts';
+import { listDirectory } from '../../listing.ts';
+import type { DirectoryEntry, Handle } from '../../server.ts';
 import { nameText } from '../names.ts';
 import type { ViewNode } from '../node.ts';
 import { type Outcome, type Prediction, success } from '../operation.ts';
 import type { Asked, ListedName, ListingStart, View } from '../view.ts';
 import { type Caller, mustBeDirectory, Reading } from './reading.ts';
 
-/** Entries of one directory at most; more is EOVERFLOW. */
-export const LISTING_MAX = 1_000_000;
-/** Times that a listing begins anew because the server no longer knows the place. */
-const RESTARTS_MAX = 10;
+/** What every kernel takes as a name in a listing (FUSE_NAME_MAX): with a longer one it would refuse all of it. */
 const NAME_BYTES_MAX = 1024;
 
 export interface ListingAnswer {
@@ -94,50 +90,31 @@ export class Readdir extends Reading<ListingAnswer> {
   async #list(handle: Handle, start: ListingStart, signal?: AbortSignal): Promise<ListedName[]> {
     const { view } = this;
     const directory = this.#directory;
-    const listed = new Map<string, ListedName>();
-    let position: DirectoryPosition | null = null;
-    let plus = true;
-    let restarts = 0;
+    const options = { ...view.call(this.credential, signal), plus: true, limit: view.options.listing };
+    const pages = listDirectory(view.server, handle, options);
+    const entries: ListedName[] = [];
     for (;;) {
       const asked = view.ask();
-      try {
-        const page = await view.server.readdir(handle, position, plus, view.call(this.credential, signal));
-        view.accept(directory, page.attributes, asked);
-        for (const entry of page.entries) this.#take(entry, listed, asked);
-        position = page.next;
-        if (page.eof) break;
-      } catch (error) {
-        // Not every server can give attributes with names.
-        if (plus && errnoOf(error) === ERRNO.EOPNOTSUPP) plus = false;
-        else if ((error as { code?: unknown }).code === 'ERR_NFS_BAD_COOKIE' && restarts < RESTARTS_MAX) {
-          restarts++;
-          position = null;
-        } else throw error;
-      }
+      const { value: page, done } = await pages.next();
+      if (done) break;
+      view.accept(directory, page.attributes, asked);
+      for (const entry of page.entries)
+        if (entry.name.length <= NAME_BYTES_MAX) entries.push(this.#listed(entry, asked));
     }
-    const entries = [...listed.values()];
     view.learnListing(directory, entries, start);
     return entries;
   }
 
-  #take(entry: DirectoryEntry, listed: Map<string, ListedName>, asked: Asked): void {
+  #listed(entry: DirectoryEntry, asked: Asked): ListedName {
     const name = nameText(entry.name);
-    if (!plainName(name) || listed.has(name)) return;
-    if (listed.size >= LISTING_MAX) throw new ErrnoError(ERRNO.EOVERFLOW);
     const { handle, attributes } = entry;
-    if (handle !== null && attributes !== null) {
-      const node = this.view.found(handle, attributes, asked);
-      listed.set(name, { name, node, ino: { high: node.inoHigh, low: node.inoLow }, type: node.attributes.type });
-    } else {
+    if (handle === null || attributes === null) {
       const ino = { high: entry.fileidHigh, low: entry.fileidLow };
-      listed.set(name, { name, node: null, ino, type: attributes?.type ?? 0 });
+      return { name, node: null, ino, type: attributes?.type ?? 0 };
     }
+    const node = this.view.found(handle, attributes, asked);
+    return { name, node, ino: { high: node.inoHigh, low: node.inoLow }, type: node.attributes.type };
   }
-}
-
-function plainName(name: string): boolean {
-  if (name === '' || name === '.' || name === '..' || name.length > NAME_BYTES_MAX) return false;
-  return !name.includes('/') && !name.includes('\0');
 }
 
 function sameIno(a: ListedName, b: ListedName): boolean {
