@@ -66,12 +66,26 @@ async function withKernel(
     await k.spawn(body(k, datapath)).join();
   } finally {
     k.end();
-    await until(() => k.draining === 0, 'closed queues are drained');
-    host.stop();
-    k.dispose();
+    await until(() => k.draining === 0, 'closed queues are drained').finally(() => {
+      host.stop();
+      k.dispose();
+    });
   }
   assert.equal(k.heap.inUse, 0);
   assert.equal(k.operations.inUse, 0);
+}
+
+/** Another kernel on the network in this process, for the length of a block. */
+function another(network: string): Disposable & { readonly k: Kernel } {
+  const k = new Kernel(openMemory(network, { heap: { sizeClasses: SMALL_HEAP } }));
+  const host = new Host(k, EVENT_LOOP).start();
+  return {
+    k,
+    [Symbol.dispose]: () => {
+      host.stop();
+      k.dispose();
+    },
+  };
 }
 
 describe('two processes on one memory network', () => {
@@ -157,21 +171,18 @@ describe('two processes on one memory network', () => {
   it('finds a port that has moved to another datapath', async () => {
     const network = freshName();
     await withKernel(network, function* (k) {
-      const other = new Kernel(openMemory(network, { heap: { sizeClasses: SMALL_HEAP } }));
-      const host = new Host(other, EVENT_LOOP).start();
+      using other = another(network);
       const first = k.listen({ host: '127.0.0.1' });
       k.spawn(first.serve(echo));
       const { address } = first;
       (yield* k.connect(address)).close();
       first.close();
-      other.spawn(other.listen(ip(address)).serve(echo));
+      other.k.spawn(other.k.listen(ip(address)).serve(echo));
       const conn = yield* k.connect(address);
       yield* conn.write('moved');
       assert.equal((yield* readAll(conn, 5)).toString(), 'moved');
       conn.close();
       yield* k.sleep(1);
-      host.stop();
-      other.dispose();
     });
   });
 });
@@ -181,8 +192,9 @@ describe('a port that several share', () => {
     const network = freshName();
     await withKernel(network, function* (k) {
       const served = [0, 0];
-      const others = served.map(() => new Kernel(openMemory(network, { heap: { sizeClasses: SMALL_HEAP } })));
-      const hosts = others.map((other) => new Host(other, EVENT_LOOP).start());
+      using first = another(network);
+      using second = another(network);
+      const others = [first.k, second.k];
       const port = ip(others[0]!.listen({ host: '127.0.0.1', reusePort: true }).address).port;
       others[0]!.end();
       const listeners = others.map((other) => other.listen({ host: '127.0.0.1', port, reusePort: true }));
@@ -205,10 +217,6 @@ describe('a port that several share', () => {
       assert.throws(() => k.listen({ host: '127.0.0.1', port }), { code: 'EADDRINUSE' });
       listeners[0]!.close();
       for (let i = 0; i < 50; i++) yield* connect();
-      for (const [i, host] of hosts.entries()) {
-        host.stop();
-        others[i]!.dispose();
-      }
     });
   });
 });

@@ -651,25 +651,27 @@ describe('a simulated datapath in an ordinary program', () => {
       const a = new Kernel(new SimulatedDatapath(network));
       const b = new Kernel(new SimulatedDatapath(network));
       const hosts = [a, b].map((k) => new Host(k, EVENT_LOOP).start());
-      const listener = a.listen({ port: 0, host: '127.0.0.1' });
-      a.spawn(listener.serve(echo));
-      for (const k of [a, b]) {
-        const conn = await k.connect(listener.address);
-        for (const word of ['one', 'two', 'three']) {
-          // Both kernels are asleep in the event loop now.
-          await new Promise((resolve) => setImmediate(() => setImmediate(resolve)));
-          await conn.write(word);
-          const reply = await conn.pop();
-          assert.equal(reply?.text(), word);
-          reply?.release();
+      try {
+        const listener = a.listen({ port: 0, host: '127.0.0.1' });
+        a.spawn(listener.serve(echo));
+        for (const k of [a, b]) {
+          const conn = await k.connect(listener.address);
+          for (const word of ['one', 'two', 'three']) {
+            // Both kernels are asleep in the event loop now.
+            await new Promise((resolve) => setImmediate(() => setImmediate(resolve)));
+            await conn.write(word);
+            const reply = await conn.pop();
+            assert.equal(reply?.text(), word);
+            reply?.release();
+          }
+          conn.close();
         }
-        conn.close();
+        listener.close();
+        await new Promise((resolve) => setImmediate(resolve));
+      } finally {
+        for (const host of hosts) host.stop();
+        for (const k of [a, b]) k.dispose();
       }
-      listener.close();
-      await new Promise((resolve) => setImmediate(resolve));
-      for (const host of hosts) host.stop();
-      a.dispose();
-      b.dispose();
     }
   });
 });

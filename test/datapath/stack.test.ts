@@ -49,13 +49,17 @@ class Pair {
 
   async [Symbol.asyncDispose](): Promise<void> {
     const ends = [this.a, this.b];
-    for (const { k } of ends) k.end();
-    await until(() => ends.every(({ k }) => k.draining === 0), 'closed queues are drained');
-    await until(() => ends.every(({ k }, i) => k.heap.inUse <= this.#atRest[i]!), 'every buffer comes back');
-    for (const { k, host, datapath, errors } of ends) {
-      host.stop();
-      assert.equal(k.operations.inUse, 0);
-      k.dispose();
+    try {
+      for (const { k } of ends) k.end();
+      await until(() => ends.every(({ k }) => k.draining === 0), 'closed queues are drained');
+      await until(() => ends.every(({ k }, i) => k.heap.inUse <= this.#atRest[i]!), 'every buffer comes back');
+      for (const { k } of ends) assert.equal(k.operations.inUse, 0, 'operations are still outstanding');
+    } finally {
+      // Whatever is wrong: a host that is left behind turns for ever, and the test's process with it.
+      for (const { host } of ends) host.stop();
+      for (const { k } of ends) k.dispose();
+    }
+    for (const { k, datapath, errors } of ends) {
       assert.equal(k.heap.inUse, 0, 'the datapath has let go of everything');
       assert.equal(datapath.tcp.table.size, 0);
       assert.deepEqual(errors, []);

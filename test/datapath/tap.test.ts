@@ -1,15 +1,15 @@
 /** Our own TCP/IP on a tap against the sockets of the kernel, in small: the same trials as test/interop/run.ts. */
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
-import { after, before, describe, it } from 'node:test';
+import { describe, it } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import main from '../../examples/echo.ts';
-import { openTap } from '../../src/datapath/tap.ts';
 import { EVENT_LOOP } from '../../src/kernel/host.ts';
 import { createNamespace } from '../../src/linux/namespace.ts';
 import { NetworkReader } from '../../src/linux/rtnetlink.ts';
 import type { HeapBuffer } from '../../src/ring/heap.ts';
-import { Ground, Peer } from '../interop/ground.ts';
+import { Ground, Peer, refusalOf } from '../interop/ground.ts';
+import { smallTrials } from '../interop/small.ts';
 import * as trials from '../interop/trials.ts';
 import { need } from '../support/need.ts';
 import { ip, until } from './conformance/world.ts';
@@ -17,56 +17,14 @@ import { ip, until } from './conformance/world.ts';
 const EXTENSION = import.meta.url.endsWith('.ts') ? '.ts' : '.js';
 const CLI = fileURLToPath(new URL(`../../src/cli/main${EXTENSION}`, import.meta.url));
 
-/** Why there can be no tap here; empty where there can. */
-function refusal(): string {
-  try {
-    const namespace = createNamespace();
-    try {
-      namespace.run(() => openTap('t0,10.9.0.2/24')).dispose();
-    } finally {
-      namespace.close();
-    }
-    return '';
-  } catch (error) {
-    return (error as Error).message;
-  }
-}
+const why = refusalOf('tap');
 
-const why = refusal();
-
-describe('tap against the kernel', { timeout: 120_000 }, () => {
-  let ground: Ground | null = null;
-  before(() => {
-    if (why === '') ground = new Ground({ link: 'tap' });
-  });
-  after(() => ground?.close());
-
-  function trial(name: string, body: (ground: Ground) => Promise<void>): void {
-    it(name, async (t) => {
-      if (!need(t, why === '', why)) return;
-      await body(ground!);
-      await trials.settle(ground!);
-    });
-  }
-
-  for (const role of ['server', 'client'] as const) {
-    for (const family of [0, 1] as const) {
-      const where = `as ${role}, IPv${family === 0 ? 4 : 6}`;
-      trial(`carries bulk both ways, byte for byte, ${where}`, (g) => trials.bulk(g, role, family, 6_000_000));
-      trial(`holds 200 connections at once, ${where}`, (g) => trials.many(g, role, family, 200));
-      trial(`makes 300 short connections, ${where}`, (g) => trials.short(g, role, family, 300, 16));
-      trial(`echoes datagrams, in fragments too, ${where}`, (g) =>
-        trials.datagrams(g, role, family, [1, 64, 0, 1400, 1472, 1473, 9000, 60_000]),
-      );
-    }
-  }
-  for (const family of [0, 1] as const) {
-    const where = `IPv${family === 0 ? 4 : 6}`;
-    trial(`refuses and is refused, ${where}`, (g) => trials.refusals(g, family));
-    trial(`resets and is reset, ${where}`, (g) => trials.resets(g, family));
-    trial(`answers a half-closed connection, ${where}`, (g) => trials.halfClose(g, family));
-  }
-});
+smallTrials('tap', [
+  ['server', 0],
+  ['server', 1],
+  ['client', 0],
+  ['client', 1],
+]);
 
 describe('tap', { timeout: 120_000 }, () => {
   it('drains its frames while the heap is used up, and goes on when buffers come back', async (t) => {
@@ -120,13 +78,15 @@ describe('tap', { timeout: 120_000 }, () => {
   it('runs examples/echo.ts, unchanged, by `isthmus run`, and ends with it', async (t) => {
     if (!need(t, why === '', why)) return;
     const namespace = createNamespace();
+    t.after(() => namespace.close());
     const peer = new Peer(namespace);
+    t.after(() => peer.close());
     const file = fileURLToPath(new URL(`../../examples/echo${EXTENSION}`, import.meta.url));
     const spec = 'tap:t0,10.9.0.2/24,host=10.9.0.1/24';
     const child = namespace.run(() =>
       spawn(process.execPath, [CLI, 'run', file, '--datapath', spec], {
         env: { ...process.env, PORT: '7000' },
-        stdio: ['ignore', 'inherit', 'inherit'],
+        stdio: 'ignore',
       }),
     );
     t.after(() => child.kill('SIGKILL'));
@@ -144,22 +104,5 @@ describe('tap', { timeout: 120_000 }, () => {
       return names;
     });
     assert.deepEqual(links, ['lo'], 'the interface is gone with its process');
-    await peer.close();
-    namespace.close();
-  });
-});
-
-describe('tap with faults against the kernel', { timeout: 120_000 }, () => {
-  it('is byte-exact with frames lost, doubled, out of order and corrupted', async (t) => {
-    if (!need(t, why === '', why)) return;
-    const faults = 'faults=loss:0.02,duplication:0.02,reordering:0.02,corruption:0.01,seed:7';
-    const ground = new Ground({ link: 'tap', middleware: faults });
-    try {
-      await trials.bulk(ground, 'server', 0, 500_000);
-      await trials.bulk(ground, 'client', 1, 500_000);
-      await trials.settle(ground);
-    } finally {
-      await ground.close();
-    }
   });
 });

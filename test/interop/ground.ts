@@ -2,7 +2,7 @@
  * Where the interoperability tests run: a kernel over our own TCP/IP on one side of a link, and a process with kernel
  * sockets on the other, in a namespace that nobody else sees. All of it goes with the test's process.
  */
-import { type ChildProcess, fork } from 'node:child_process';
+import { type ChildProcess, execFile, fork, spawn } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { openMiddleware } from '../../src/datapath/middleware.ts';
@@ -14,6 +14,7 @@ import { Host, type HostPolicy, OWN_CORE } from '../../src/kernel/host.ts';
 import { Kernel } from '../../src/kernel/kernel.ts';
 import { createLab } from '../../src/linux/lab.ts';
 import { createNamespace, type NetworkNamespace } from '../../src/linux/namespace.ts';
+import { labRefusal } from '../linux/lab-support.ts';
 import type { PeerCall, PeerReply } from './exchange.ts';
 
 /** `tap`; `xdp`: the host's own address, shared; `xdp-own`: an address of its own. */
@@ -25,6 +26,24 @@ export interface GroundOptions {
   readonly middleware?: string;
   readonly policy?: HostPolicy;
 }
+
+/** Why there can be no such link here; empty where there can. */
+export function refusalOf(link: LinkKind): string {
+  if (link !== 'tap') return labRefusal();
+  try {
+    const namespace = createNamespace();
+    try {
+      namespace.run(() => openTap('t0,10.9.0.2/24')).dispose();
+    } finally {
+      namespace.close();
+    }
+    return '';
+  } catch (error) {
+    return (error as Error).message;
+  }
+}
+
+const COMMAND_TIMEOUT_MS = 30_000;
 
 /** The peer's process: a call and its answer. */
 export class Peer {
@@ -87,6 +106,8 @@ export class Ground {
   /** Buffers in use before anything was done. */
   readonly atRest: number;
   readonly #host: Host;
+  readonly #namespace: NetworkNamespace;
+  readonly #children = new Set<ChildProcess>();
   readonly #closers: (() => void)[];
 
   constructor(options: GroundOptions) {
@@ -94,12 +115,13 @@ export class Ground {
     this.datapath = made.datapath;
     this.ours = made.ours;
     this.theirs = made.theirs;
+    this.#namespace = made.peer;
     this.#closers = made.closers;
-    this.k = new Kernel(made.datapath, { onUncaught: (error) => this.errors.push(error) });
     roomForClients(made.peer);
-    this.#host = new Host(this.k, options.policy ?? OWN_CORE).start();
-    this.peer = new Peer(made.peer);
+    this.k = new Kernel(made.datapath, { onUncaught: (error) => this.errors.push(error) });
     this.atRest = this.held;
+    this.peer = new Peer(made.peer);
+    this.#host = new Host(this.k, options.policy ?? OWN_CORE).start();
   }
 
   /** Buffers in use, but for frames that the link has given to the kernel to receive into. */
@@ -107,10 +129,40 @@ export class Ground {
     return this.k.heap.inUse - (this.datapath.observe()['link.receiving'] ?? 0);
   }
 
+  /** Runs a program beside the peer, and gives what it prints. Rejects with what it complains of. */
+  command(name: string, ...args: readonly string[]): Promise<string> {
+    return new Promise((resolve, reject) => {
+      const ended = (error: Error | null, out: string, complaint: string): void => {
+        if (error === null) resolve(out);
+        else reject(new Error(`${name} ${args.join(' ')}: ${complaint || out || error.message}`, { cause: error }));
+      };
+      this.#namespace.run(() => execFile(name, args, { timeout: COMMAND_TIMEOUT_MS }, ended));
+    });
+  }
+
+  /** Starts a program beside the peer that serves until `close`; resolves when it says that it is ready. */
+  serve(ready: RegExp, name: string, ...args: readonly string[]): Promise<void> {
+    const child = this.#namespace.run(() => spawn(name, args, { stdio: ['ignore', 'pipe', 'ignore'] }));
+    this.#children.add(child);
+    let said = '';
+    return new Promise((resolve, reject) => {
+      child.stdout.setEncoding('utf8').on('data', (text: string) => {
+        said += text;
+        if (ready.test(said)) resolve();
+      });
+      child.once('error', reject);
+      child.once('close', () => reject(new Error(`${name} ${args.join(' ')} has ended: ${said}`)));
+    });
+  }
+
   async close(): Promise<void> {
-    await this.peer.close();
-    await this.#host.close();
-    for (const close of this.#closers) close();
+    for (const child of this.#children) child.kill('SIGKILL');
+    try {
+      await this.#host.close();
+    } finally {
+      await this.peer.close();
+      for (const close of this.#closers) close();
+    }
   }
 }
 

@@ -18,10 +18,16 @@ function* relay(k: Kernel, client: Connection, to: { host: string; port: number 
 }
 
 function* pass(from: Connection, to: Connection) {
-  for (;;) {
-    const buffer = yield* from.pop();
-    if (buffer === null) break;
-    yield* to.push(buffer);
+  try {
+    for (;;) {
+      const buffer = yield* from.pop();
+      if (buffer === null) break;
+      yield* to.push(buffer);
+    }
+    to.end();
+  } catch {
+    // What breaks on one side breaks on the other.
+    from.abort();
+    to.abort();
   }
-  to.end();
 }

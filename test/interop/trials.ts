@@ -323,8 +323,11 @@ export async function halfClose(ground: Ground, family: 0 | 1): Promise<void> {
   assert.equal(heard, `got ${text}, and that is all`);
 }
 
-/** Nothing is left of what was done: no queue, no connection but those that wait for time to pass, no buffer. */
-export async function settle(ground: Ground): Promise<void> {
+/**
+ * Nothing is left of what was done: no queue but those of servers that go on, no connection but those that wait for time
+ * to pass, no buffer.
+ */
+export async function settle(ground: Ground, servers = 0): Promise<void> {
   const { k, datapath, atRest, errors } = ground;
   assert.deepEqual(errors, []);
   const { tcp } = datapath;
@@ -337,7 +340,7 @@ export async function settle(ground: Ground): Promise<void> {
   // A link may hold some frames more or less than it did at the start; and of datagrams that lost a fragment the others
   // are kept for a while.
   const held = (): number => ground.held - datapath.stack.reassembly.held;
-  while (k.openQueues > 0 || k.draining > 0 || left() > 0 || held() > atRest + 8) {
+  while (k.openQueues > servers || k.draining > 0 || left() > 0 || held() > atRest + 8) {
     assert.ok(
       performance.now() < deadline,
       `left: ${k.openQueues} queues, ${k.draining} draining, ${left()} with data, ${held() - atRest} buffers`,

@@ -28,6 +28,8 @@ export interface SimulationPlan {
   readonly connections: number;
   readonly family: 4 | 6;
   readonly configs: readonly [Partial<TcpConfig>, Partial<TcpConfig>];
+  /** Everybody sends exactly `bytes` and reads at once: for those who measure. */
+  readonly steady?: boolean;
 }
 
 /** A plan drawn from a seed: mild or harsh, small or large, every option on or off. */
@@ -202,8 +204,9 @@ export class Host extends FlatOutput {
     });
   }
 
-  override sent(_flow: Flow, bytes: Uint8Array): void {
-    this.#world.carry(this.peer, bytes);
+  override sent(flow: Flow, bytes: Uint8Array): void {
+    if (flow.remote3 === this.peer.address) this.#world.carry(this.peer, bytes);
+    else this.#world.onStray(flow, bytes);
   }
 
   receive(bytes: Uint8Array): void {
@@ -240,7 +243,8 @@ export class Host extends FlatOutput {
       const events = c.takeEvents();
       if ((events & TcpEvent.ACCEPT) !== 0) {
         const accepted = c.listener?.accept() ?? null;
-        if (accepted !== null) this.adopt(accepted);
+        if (accepted?.flow.remote3 === this.peer.address) this.adopt(accepted);
+        else if (accepted !== null) this.#world.onStranger(accepted);
       }
       if ((events & TcpEvent.CLOSED) !== 0 && c.error !== 0) this.#world.failed.push(c.error);
     }
@@ -254,7 +258,10 @@ export class Host extends FlatOutput {
 
   adopt(connection: Connection): void {
     const { random, plan } = this.#world;
-    this.programs.push(new Program(this, connection, random.below(plan.bytes + 1), random.chance(0.3)));
+    const program = plan.steady
+      ? new Program(this, connection, plan.bytes, false)
+      : new Program(this, connection, random.below(plan.bytes + 1), random.chance(0.3));
+    this.programs.push(program);
   }
 }
 
@@ -270,8 +277,16 @@ export class World {
   now = 0;
   #order = 0;
   segments = 0;
-  /** Called between turns: for a third party. */
+  /** Called between turns as long as the programs have something to do: for a third party. */
   onTurn: () => void = () => {};
+  /** A segment for an address that is neither host's. */
+  onStray: (flow: Flow, bytes: Uint8Array) => void = () => {};
+  /** A connection with such an address was accepted, and is the callee's. */
+  onStranger: (connection: Connection) => void = (connection) => connection.abort();
+  /** Called once, when they have done what they came for. */
+  onServed: () => void = () => {};
+  /** When that was, in ms. */
+  servedAt = -1;
 
   constructor(seed: number, plan?: SimulationPlan) {
     this.random = new Random(seed);
@@ -320,11 +335,20 @@ export class World {
       if (at === Number.POSITIVE_INFINITY || at > limitMs) this.#stuck();
       this.now = Math.max(this.now, at);
       this.#arrive();
-      if (!this.#served()) this.onTurn();
+      if (this.servedAt < 0) this.#thirdParty();
       client.turn(this.now);
       server.turn(this.now);
     }
     this.#check();
+  }
+
+  #thirdParty(): void {
+    if (!this.#served()) {
+      this.onTurn();
+      return;
+    }
+    this.servedAt = this.now;
+    this.onServed();
   }
 
   /** Everything that arrives now, as batches of one host each. */

@@ -11,6 +11,8 @@ const SEND_TIMEOUT_MS = 30_000;
 /** Milliseconds that a closed connection discards what its peer still sends, so that the reply is not lost in a reset. */
 const LINGER_MS = 1000;
 const SWEEP_MS = 250;
+/** Connections that may be over and still in the list. */
+const OVER = 64;
 
 export class Closing implements Timed {
   readonly #timers: Timers;
@@ -18,6 +20,8 @@ export class Closing implements Timed {
   readonly #connections: Connection[] = [];
   readonly #since: number[] = [];
   #timer = -1;
+  /** The list is looked through when it has grown to this: connections that are over are let go of while they are young. */
+  #full = OVER;
 
   constructor(timers: Timers, now: () => number) {
     this.#timers = timers;
@@ -30,6 +34,7 @@ export class Closing implements Timed {
     if (c.unsent > 0) c.userTimeoutMs = linger > 0 ? linger * 1000 : SEND_TIMEOUT_MS;
     c.close();
     if (isOver(c)) return;
+    if (this.#connections.length >= this.#full) this.#sweep(this.#now());
     this.#connections.push(c);
     this.#since.push(this.#now());
     if (this.#timer < 0) this.#timer = this.#timers.schedule(this.#now() + SWEEP_MS, this);
@@ -44,6 +49,11 @@ export class Closing implements Timed {
 
   expired(): void {
     const now = this.#now();
+    this.#sweep(now);
+    this.#timer = this.#connections.length === 0 ? -1 : this.#timers.schedule(now + SWEEP_MS, this);
+  }
+
+  #sweep(now: number): void {
     const connections = this.#connections;
     let kept = 0;
     for (let i = 0; i < connections.length; i++) {
@@ -59,7 +69,7 @@ export class Closing implements Timed {
     }
     connections.length = kept;
     this.#since.length = kept;
-    this.#timer = kept === 0 ? -1 : this.#timers.schedule(now + SWEEP_MS, this);
+    this.#full = 2 * kept + OVER;
   }
 }
 

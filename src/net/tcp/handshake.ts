@@ -15,6 +15,7 @@ import {
   cookieSack,
   cookieTimestamp,
   cookieWindowScale,
+  hashedTimestampOffset,
   initialSequence,
   synCookie,
   timestampOffset,
@@ -93,6 +94,7 @@ export function listenArrives(
   c.rcvAcked = c.rcvNxt;
   c.rcvAdv = c.rcvNxt;
   c.iss = initialSequence(c.flow, tcp.secret, tcp.clock4us);
+  c.tsOffset = hashedTimestampOffset();
   if (leastIss !== null && ((c.iss - leastIss) | 0) < 0) c.iss = leastIss;
   startSending(c);
   c.sndWnd = segment.window;
@@ -112,7 +114,6 @@ function newConnection(tcp: Tcp, listener: Listener, flow: Flow): Connection {
   c.listener = listener;
   if (listener.noDelay !== null) c.noDelay = listener.noDelay;
   if (listener.receiveBuffer !== null) c.receiveBuffer = listener.receiveBuffer;
-  c.tsOffset = timestampOffset(c.flow, tcp.secret);
   c.lastHeardMs = tcp.nowMs;
   return c;
 }
@@ -162,6 +163,7 @@ function cookieReturned(tcp: Tcp, listener: Listener, segment: TcpSegment, flow:
     return null;
   }
   const c = newConnection(tcp, listener, flow);
+  c.tsOffset = timestampOffset(c.flow, tcp.secret);
   c.tsEnabled = tcp.config.timestamps && segment.hasTimestamps;
   if (c.tsEnabled) {
     c.sackEnabled = tcp.config.sack && cookieSack(segment.tsEcr);

@@ -3,7 +3,7 @@
  * Pure: the key and the time are passed in.
  */
 import type { Flow } from '../flow.ts';
-import { message, sipHash } from './siphash.ts';
+import { message, sipHash, sipHigh } from './siphash.ts';
 
 /** MSS values a cookie can carry: the largest not above what the peer offered is used. */
 const COOKIE_MSS = [216, 536, 1024, 1220, 1360, 1440, 1460, 8960] as const;
@@ -13,30 +13,40 @@ const COOKIE_TICK_BITS = 16;
 export const COOKIE_LIFE_MS = 2 << COOKIE_TICK_BITS;
 const COOKIE_MAC = 0xffffff;
 
-const Use = { SEQUENCE: 1, TIMESTAMP: 2, COOKIE: 3, PORT: 4 } as const;
+const Use = { NUMBERS: 1, COOKIE: 2, PORT: 3 } as const;
 
 function fill(flow: Flow, use: number): number {
-  message[0] = (flow.localPort << 16) | flow.remotePort;
-  message[1] = flow.local0;
-  message[2] = flow.local1;
-  message[3] = flow.local2;
-  message[4] = flow.local3;
-  message[5] = flow.remote0;
-  message[6] = flow.remote1;
-  message[7] = flow.remote2;
-  message[8] = flow.remote3;
-  message[9] = (use << 8) | flow.family;
+  message[0] = (use << 8) | flow.family;
+  message[1] = (flow.localPort << 16) | flow.remotePort;
+  message[2] = flow.local3;
+  message[3] = flow.remote3;
+  if (flow.family === 4) return 4;
+  message[4] = flow.local0;
+  message[5] = flow.local1;
+  message[6] = flow.local2;
+  message[7] = flow.remote0;
+  message[8] = flow.remote1;
+  message[9] = flow.remote2;
   return 10;
 }
 
-/** ISN = M + F(both ends, secret); M ticks every 4 µs. */
+/**
+ * ISN = M + F(both ends, secret); M ticks every 4 µs. The other half of the hash is the flow's timestamp offset
+ * ({@link hashedTimestampOffset}): a hash costs more than the rest of the choice.
+ */
 export function initialSequence(flow: Flow, secret: Int32Array, clock4us: number): number {
-  return (sipHash(secret, fill(flow, Use.SEQUENCE)) + clock4us) | 0;
+  return (sipHash(secret, fill(flow, Use.NUMBERS)) + clock4us) | 0;
+}
+
+/** The {@link timestampOffset} of the flow of the last {@link initialSequence}. */
+export function hashedTimestampOffset(): number {
+  return sipHigh();
 }
 
 /** What is added to our clock in the timestamps of a flow; the same for each of its incarnations, so that they grow. */
 export function timestampOffset(flow: Flow, secret: Int32Array): number {
-  return sipHash(secret, fill(flow, Use.TIMESTAMP));
+  sipHash(secret, fill(flow, Use.NUMBERS));
+  return sipHigh();
 }
 
 /** Where the search for a local port begins (RFC 6056, algorithm 3). */

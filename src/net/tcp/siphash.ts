@@ -6,48 +6,7 @@
 /** Words to be hashed. Callers fill it from index 0. */
 export const message = new Int32Array(16);
 
-// State of one hash at a time: four 64-bit words as high and low halves.
-let h0 = 0;
-let l0 = 0;
-let h1 = 0;
-let l1 = 0;
-let h2 = 0;
-let l2 = 0;
-let h3 = 0;
-let l3 = 0;
-
-function round(): void {
-  let low = (l0 >>> 0) + (l1 >>> 0);
-  h0 = (h0 + h1 + (low > 0xffffffff ? 1 : 0)) | 0;
-  l0 = low | 0;
-  let h = ((h1 << 13) | (l1 >>> 19)) ^ h0;
-  l1 = ((l1 << 13) | (h1 >>> 19)) ^ l0;
-  h1 = h;
-  h = h0;
-  h0 = l0;
-  l0 = h;
-  low = (l2 >>> 0) + (l3 >>> 0);
-  h2 = (h2 + h3 + (low > 0xffffffff ? 1 : 0)) | 0;
-  l2 = low | 0;
-  h = ((h3 << 16) | (l3 >>> 16)) ^ h2;
-  l3 = ((l3 << 16) | (h3 >>> 16)) ^ l2;
-  h3 = h;
-  low = (l0 >>> 0) + (l3 >>> 0);
-  h0 = (h0 + h3 + (low > 0xffffffff ? 1 : 0)) | 0;
-  l0 = low | 0;
-  h = ((h3 << 21) | (l3 >>> 11)) ^ h0;
-  l3 = ((l3 << 21) | (h3 >>> 11)) ^ l0;
-  h3 = h;
-  low = (l2 >>> 0) + (l1 >>> 0);
-  h2 = (h2 + h1 + (low > 0xffffffff ? 1 : 0)) | 0;
-  l2 = low | 0;
-  h = ((h1 << 17) | (l1 >>> 15)) ^ h2;
-  l1 = ((l1 << 17) | (h1 >>> 15)) ^ l2;
-  h1 = h;
-  h = h2;
-  h2 = l2;
-  l2 = h;
-}
+let high32 = 0;
 
 /**
  * SipHash-2-4 of the first `words` words of {@link message}, each little-endian; gives the low 32 bits, signed.
@@ -55,41 +14,75 @@ function round(): void {
  * @param key four words: 128 bits
  */
 export function sipHash(key: Int32Array, words: number): number {
-  const k0 = key[0]!;
-  const k1 = key[1]!;
-  const k2 = key[2]!;
-  const k3 = key[3]!;
-  h0 = k1 ^ 0x736f6d65;
-  l0 = k0 ^ 0x70736575;
-  h1 = k3 ^ 0x646f7261;
-  l1 = k2 ^ 0x6e646f6d;
-  h2 = k1 ^ 0x6c796765;
-  l2 = k0 ^ 0x6e657261;
-  h3 = k3 ^ 0x74656462;
-  l3 = k2 ^ 0x79746573;
-  for (let i = 0; i + 1 < words; i += 2) absorb(message[i + 1]!, message[i]!);
-  const odd = (words & 1) !== 0;
-  absorb(((words * 4) & 0xff) << 24, odd ? message[words - 1]! : 0);
-  l2 ^= 0xff;
-  round();
-  round();
-  round();
-  round();
+  // Four 64-bit words as high and low halves: local, so that they stay in registers.
+  let h0 = key[1]! ^ 0x736f6d65;
+  let l0 = key[0]! ^ 0x70736575;
+  let h1 = key[3]! ^ 0x646f7261;
+  let l1 = key[2]! ^ 0x6e646f6d;
+  let h2 = key[1]! ^ 0x6c796765;
+  let l2 = key[0]! ^ 0x6e657261;
+  let h3 = key[3]! ^ 0x74656462;
+  let l3 = key[2]! ^ 0x79746573;
+  // A block of two words each; then one with the odd word and the length; then the end.
+  const last = words >> 1;
+  for (let block = 0; block <= last + 1; block++) {
+    let high = 0;
+    let low = 0;
+    let rounds = 2;
+    if (block < last) {
+      high = message[2 * block + 1]!;
+      low = message[2 * block]!;
+    } else if (block === last) {
+      high = (words & 0x3f) << 26;
+      low = (words & 1) !== 0 ? message[words - 1]! : 0;
+    } else {
+      l2 ^= 0xff;
+      rounds = 4;
+    }
+    h3 ^= high;
+    l3 ^= low;
+    for (; rounds > 0; rounds--) {
+      let sum = (l0 + l1) | 0;
+      h0 = (h0 + h1 + (sum >>> 0 < l1 >>> 0 ? 1 : 0)) | 0;
+      l0 = sum;
+      let half = ((h1 << 13) | (l1 >>> 19)) ^ h0;
+      l1 = ((l1 << 13) | (h1 >>> 19)) ^ l0;
+      h1 = half;
+      half = h0;
+      h0 = l0;
+      l0 = half;
+      sum = (l2 + l3) | 0;
+      h2 = (h2 + h3 + (sum >>> 0 < l3 >>> 0 ? 1 : 0)) | 0;
+      l2 = sum;
+      half = ((h3 << 16) | (l3 >>> 16)) ^ h2;
+      l3 = ((l3 << 16) | (h3 >>> 16)) ^ l2;
+      h3 = half;
+      sum = (l0 + l3) | 0;
+      h0 = (h0 + h3 + (sum >>> 0 < l3 >>> 0 ? 1 : 0)) | 0;
+      l0 = sum;
+      half = ((h3 << 21) | (l3 >>> 11)) ^ h0;
+      l3 = ((l3 << 21) | (h3 >>> 11)) ^ l0;
+      h3 = half;
+      sum = (l2 + l1) | 0;
+      h2 = (h2 + h1 + (sum >>> 0 < l1 >>> 0 ? 1 : 0)) | 0;
+      l2 = sum;
+      half = ((h1 << 17) | (l1 >>> 15)) ^ h2;
+      l1 = ((l1 << 17) | (h1 >>> 15)) ^ l2;
+      h1 = half;
+      half = h2;
+      h2 = l2;
+      l2 = half;
+    }
+    h0 ^= high;
+    l0 ^= low;
+  }
+  high32 = h0 ^ h1 ^ h2 ^ h3;
   return l0 ^ l1 ^ l2 ^ l3;
 }
 
 /** High 32 bits of the last {@link sipHash}, signed. */
 export function sipHigh(): number {
-  return h0 ^ h1 ^ h2 ^ h3;
-}
-
-function absorb(high: number, low: number): void {
-  h3 ^= high;
-  l3 ^= low;
-  round();
-  round();
-  h0 ^= high;
-  l0 ^= low;
+  return high32;
 }
 
 /**

@@ -15,7 +15,7 @@ import { cubic } from './cubic.ts';
 import { emit, emitBare, pseudoSum, RESERVE_DATA } from './emit.ts';
 import { listenArrives, startSending, windowShift } from './handshake.ts';
 import { segmentArrives } from './input.ts';
-import { COOKIE_LIFE_MS, initialSequence, portOffset, timestampOffset } from './isn.ts';
+import { COOKIE_LIFE_MS, hashedTimestampOffset, initialSequence, portOffset } from './isn.ts';
 import { Listener, ListenerTable } from './listener.ts';
 import { newReno } from './newreno.ts';
 import { flushConnection, sendSyn } from './output.ts';
@@ -256,8 +256,8 @@ export class Tcp {
       this.destroy(old, 0);
     }
     c.flow.pseudo = pseudoSum(c.flow);
-    c.tsOffset = timestampOffset(c.flow, this.secret);
     c.iss = initialSequence(c.flow, this.secret, this.clock4us);
+    c.tsOffset = hashedTimestampOffset();
     if (old !== null && ((c.iss - leastIss) | 0) < 0) c.iss = leastIss;
     c.rcvScale = windowShift(c.receiveBuffer);
     c.mss = this.pathMss(c.flow);

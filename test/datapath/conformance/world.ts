@@ -74,19 +74,19 @@ export class World {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    this.k.end();
-    await until(() => this.k.draining === 0, 'closed queues are drained');
-    // Buffers that a transmit in flight holds come back by turns.
-    const pooled = this.k.heap.inUse > this.#buffersAtStart;
-    if (pooled) await until(() => this.k.heap.inUse <= this.#buffersAtStart, 'every buffer comes back').catch(() => {});
-    const held = this.k.heap.inUse - this.#buffersAtStart;
-    const outstanding = this.k.operations.inUse;
-    this.host.stop();
-    this.k.dispose();
-    if (this.#directory !== null) rmSync(this.#directory, { recursive: true, force: true });
+    try {
+      this.k.end();
+      await until(() => this.k.draining === 0, 'closed queues are drained');
+      // Buffers that a transmit in flight holds come back by turns.
+      await until(() => this.k.heap.inUse <= this.#buffersAtStart, 'every buffer comes back');
+      assert.equal(this.k.operations.inUse, 0, 'operations are still outstanding');
+    } finally {
+      // Whatever is wrong: a host that is left behind turns for ever, and the test's process with it.
+      this.host.stop();
+      this.k.dispose();
+      if (this.#directory !== null) rmSync(this.#directory, { recursive: true, force: true });
+    }
     assert.deepEqual(this.errors, []);
-    assert.ok(held <= 0, `${held} buffers are still held`);
-    assert.equal(outstanding, 0, 'operations are still outstanding');
   }
 }
 
@@ -99,9 +99,9 @@ export const SMALL_HEAP = [
   { bytes: 1 << 20, count: 2 },
 ];
 
-/** Waits for a condition that something else brings about; fails after ten seconds. */
+/** Waits for a condition that something else brings about; fails after thirty seconds. */
 export async function until(condition: () => boolean, what: string): Promise<void> {
-  const deadline = performance.now() + 10_000;
+  const deadline = performance.now() + 30_000;
   while (!condition()) {
     assert.ok(performance.now() < deadline, `never came true: ${what}`);
     await new Promise((resolve) => setTimeout(resolve, 1));

@@ -11,6 +11,7 @@ import {
 import { Direction, PcapDevice, PcapInput, PcapWriter } from '../../../src/net/middleware/pcap.ts';
 import type { HeapBuffer } from '../../../src/ring/heap.ts';
 import { TestDevice, testHeap } from '../hosts.ts';
+import { readPcapng } from './pcapng.ts';
 
 /** Sends numbered frames of 60 bytes, one a millisecond; gives those that arrive, in order, and the counters. */
 function through(
@@ -155,60 +156,6 @@ test('chance: below n, and about as probable as asked', () => {
   assert.ok(hits > 2300 && hits < 2700);
   assert.equal(chance.happens(0), false);
 });
-
-interface Record {
-  readonly ms: number;
-  readonly bytes: Uint8Array;
-  readonly original: number;
-  readonly direction: number;
-}
-
-/** Reads a pcapng file as its specification says: blocks with their length at both ends. */
-function readPcapng(file: Uint8Array): { name: string; link: number; snap: number; records: Record[] } {
-  const view = new DataView(file.buffer, file.byteOffset, file.length);
-  const u32 = (at: number): number => view.getUint32(at, true);
-  const options = (at: number, end: number): Map<number, Uint8Array> => {
-    const found = new Map<number, Uint8Array>();
-    while (at < end) {
-      const code = view.getUint16(at, true);
-      const length = view.getUint16(at + 2, true);
-      if (code === 0) break;
-      found.set(code, file.subarray(at + 4, at + 4 + length));
-      at += 4 + ((length + 3) & ~3);
-    }
-    return found;
-  };
-  const result = { name: '', link: 0, snap: 0, records: [] as Record[] };
-  for (let at = 0, n = 0; at < file.length; n++) {
-    const type = u32(at);
-    const length = u32(at + 4);
-    assert.equal(length % 4, 0);
-    assert.equal(u32(at + length - 4), length);
-    if (n === 0) {
-      assert.equal(type, 0x0a0d0d0a);
-      assert.equal(u32(at + 8), 0x1a2b3c4d);
-      assert.equal(view.getUint16(at + 12, true), 1);
-      assert.equal(view.getUint16(at + 14, true), 0);
-      assert.equal(u32(at + 16), 0xffffffff);
-    } else if (type === 1) {
-      result.link = view.getUint16(at + 8, true);
-      result.snap = u32(at + 12);
-      result.name = new TextDecoder().decode(options(at + 16, at + length - 4).get(2));
-    } else {
-      assert.equal(type, 6);
-      const kept = u32(at + 20);
-      const flags = options(at + 28 + ((kept + 3) & ~3), at + length - 4).get(2)!;
-      result.records.push({
-        ms: (u32(at + 12) * 2 ** 32 + u32(at + 16)) / 1000,
-        bytes: file.slice(at + 28, at + 28 + kept),
-        original: u32(at + 24),
-        direction: flags[0]!,
-      });
-    }
-    at += length;
-  }
-  return result;
-}
 
 test('pcapng: what passes is in the file, in two pieces or one, with direction, time and length', () => {
   const heap = testHeap();
