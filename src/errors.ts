@@ -7,6 +7,7 @@
 export const ERRNO = {
   EPERM: 1,
   ENOENT: 2,
+  ESRCH: 3,
   EINTR: 4,
   EIO: 5,
   ENXIO: 6,
@@ -80,6 +81,7 @@ export function errnoName(errno: number): string {
 const explanations: Partial<Record<ErrnoName, string>> = {
   EPERM: 'operation not permitted',
   ENOENT: 'no such file or directory',
+  ESRCH: 'no such process',
   EBADF: 'bad queue descriptor or file descriptor',
   EAGAIN: 'would block',
   ENOMEM: 'out of memory',

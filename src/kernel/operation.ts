@@ -115,7 +115,16 @@ export class Operation<T> implements PromiseLike<T>, Iterator<Operation<T>, T, u
 
   /** Fails with the errno of a system call (positive or negative). */
   failErrno(errno: number, syscall: string, about?: string): void {
-    this.fail(systemError(errno, syscall, about));
+    if (this.waiter < 0) {
+      this.fail(systemError(errno, syscall, about));
+      return;
+    }
+    // Who waits already is told by a turn, whose stack says nothing and costs more than the rest of a short connection.
+    const { stackTraceLimit } = Error;
+    Error.stackTraceLimit = 0;
+    const error = systemError(errno, syscall, about);
+    Error.stackTraceLimit = stackTraceLimit;
+    this.fail(error);
   }
 
   #settle(state: number): void {

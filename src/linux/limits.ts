@@ -3,7 +3,7 @@
  * It can raise a soft limit of this process up to the hard one.
  */
 import { readFileSync } from 'node:fs';
-import { systemError } from '../errors.ts';
+import { ERRNO, systemError } from '../errors.ts';
 import { libcFunction, orErrno, orThrow } from './libc.ts';
 import { PAGE_BYTES } from './memory.ts';
 import { reserveScratch, scratchAddress, scratchU32 } from './scratch.ts';
@@ -63,11 +63,13 @@ export function raiseLimit(limit: Limit): LimitValue {
   return getLimit(limit);
 }
 
-/** Resident memory of a process in bytes. Throws ESRCH when there is none of that number. */
+/** Resident memory of a process in bytes. Throws ESRCH when there is none of that number, EMFILE and others as they are. */
 export function residentBytes(pid: number): number {
+  const path = `/proc/${pid}/statm`;
   try {
-    return Number(readFileSync(`/proc/${pid}/statm`, 'utf8').split(' ')[1]) * PAGE_BYTES;
-  } catch {
-    throw systemError(3, 'open', `/proc/${pid}/statm`, 'no such process');
+    return Number(readFileSync(path, 'utf8').split(' ')[1]) * PAGE_BYTES;
+  } catch (error) {
+    const { code, errno = ERRNO.EIO } = error as NodeJS.ErrnoException;
+    throw systemError(code === 'ENOENT' ? ERRNO.ESRCH : errno, 'open', path);
   }
 }

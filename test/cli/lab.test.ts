@@ -1,11 +1,17 @@
 /** `isthmus lab` as people use it: made, shown, used and ended by commands of their own; gone after a kill as well. */
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
-import { existsSync } from 'node:fs';
-import { describe, it } from 'node:test';
+import { existsSync, readFileSync } from 'node:fs';
+import { describe, it, type TestContext } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { bpfObjectIds } from '../../src/linux/bpf.ts';
 import { labStatus } from '../../src/linux/lab-control.ts';
+import { createNamespace, openNamespace } from '../../src/linux/namespace.ts';
+import { NetworkSetup } from '../../src/linux/network-setup.ts';
+import { NetworkReader } from '../../src/linux/rtnetlink.ts';
 import { until } from '../datapath/conformance/world.ts';
+import { labRefusal } from '../linux/lab-support.ts';
+import { startIsthmus } from '../support/child-server.ts';
 import { need } from '../support/need.ts';
 
 const MAIN = fileURLToPath(new URL('../../src/cli/main.js', import.meta.url));
@@ -37,6 +43,21 @@ function lab(...args: string[]): Promise<Ended> {
 
 function alive(pid: number): boolean {
   return existsSync(`/proc/${pid}`);
+}
+
+/** The XDP program of a namespace, and whether the namespace lives: then one end of a pair is in it, and the other here. */
+function watchNamespace(t: TestContext, path: string): { programId: number; witness: () => boolean } {
+  const here = createNamespace();
+  t.after(() => here.close());
+  const there = openNamespace(path);
+  const setup = there.run(() => new NetworkSetup());
+  setup.createVeth({ name: 'to-witness' }, { name: 'witness', namespaceFd: here.fd });
+  const { programId } = setup.link('lab-server')!.xdp!;
+  setup.close();
+  there.close();
+  const reader = here.run(() => new NetworkReader());
+  t.after(() => reader.close());
+  return { programId, witness: () => reader.link('witness') !== null };
 }
 
 describe('isthmus lab', () => {
@@ -83,6 +104,32 @@ describe('isthmus lab', () => {
     assert.equal(second.code, 0, second.err);
     assert.equal((await lab('down')).code, 0);
     await until(() => !alive(JSON.parse(second.out).pid), 'the holder has ended');
+  });
+
+  it('leaves nothing when its holder is killed, and then what still ran in it', async (t) => {
+    const why = labRefusal();
+    if (!need(t, why === '', why)) return;
+    const { pid, server } = JSON.parse((await lab('up', '--json')).out);
+    t.after(() => lab('down'));
+    const run = ['lab', 'run', 'server', '--name', NAME, '--'];
+    const echo = [process.execPath, MAIN, 'echo', '--datapath', 'xdp:lab-server', '--host', server.address4];
+    const running = await startIsthmus([...run, ...echo, '--port', '7000']);
+    t.after(() => running.stop());
+    // The run has turned into the command: what is done to the one is done to the other.
+    assert.ok(readFileSync(`/proc/${running.pid}/cmdline`, 'latin1').includes('\0echo\0'));
+    const ask = `const s = require('net').connect(7000, '${server.address4}', () => s.write('past the kernel'));
+      s.on('data', (d) => { console.log(String(d)); process.exit(); });`;
+    assert.equal((await lab('run', 'client', '--', process.execPath, '-e', ask)).out, 'past the kernel\n');
+
+    const { programId, witness } = watchNamespace(t, `/proc/${running.pid}/ns/net`);
+    assert.ok(bpfObjectIds('program').includes(programId));
+    process.kill(pid, 'SIGKILL');
+    await until(() => !alive(pid), 'the holder has ended');
+    assert.equal((await lab('status')).code, 1);
+    assert.ok(witness(), 'who runs in a namespace keeps it');
+    process.kill(running.pid, 'SIGKILL');
+    await until(() => !bpfObjectIds('program').includes(programId), 'the XDP program is gone');
+    await until(() => !witness(), 'the namespace is gone');
   });
 
   it('has a slow way, where asked, beside the fast one', async (t) => {

@@ -9,7 +9,7 @@ import { xdpRefusal } from '../../src/linux/xdp-probe.ts';
 import { need } from '../support/need.ts';
 
 /** Why there can be no lab here; empty where there can. */
-function labRefusal(): string {
+export function labRefusal(): string {
   const refusal = xdpRefusal();
   if (refusal !== null) return refusal.message;
   try {

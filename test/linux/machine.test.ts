@@ -73,7 +73,14 @@ describe('limits', () => {
   it('come with resident memory', () => {
     const resident = residentBytes(process.pid);
     assert.ok(Math.abs(resident - process.memoryUsage.rss()) < 64 << 20);
-    assert.throws(() => residentBytes(2 ** 30), { errno: -3 });
+    assert.throws(() => residentBytes(2 ** 30), { code: 'ESRCH' });
+    const { soft } = getLimit(Limit.NOFILE);
+    setSoftLimit(Limit.NOFILE, 0);
+    try {
+      assert.throws(() => residentBytes(process.pid), { code: 'EMFILE' });
+    } finally {
+      setSoftLimit(Limit.NOFILE, soft);
+    }
   });
 });
 

@@ -20,7 +20,7 @@ const NAMES = '/run/netns';
 const visible = (): string => `${readFileSync('/proc/mounts', 'latin1')} ${existsSync(NAMES)}`;
 
 async function start(t: TestContext, args: string[], command = process.execPath): Promise<[ChildProcess, unknown]> {
-  const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'inherit'] });
+  const child = spawn(command, args, { stdio: ['pipe', 'pipe', 'inherit'] });
   t.after(() => child.kill('SIGKILL'));
   const [line] = (await once(createInterface(child.stdout!), 'line')) as [string];
   return [child, JSON.parse(line)];

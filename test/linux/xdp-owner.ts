@@ -1,7 +1,7 @@
 /**
  * For tests, as a process of its own: `filter INDEX` puts a filter and a socket on an interface of its namespace; `lab PATH`
  * makes a lab whose server also has a veth into the namespace at PATH; `lock BYTES` makes a socket with a UMEM of that
- * size. It says what it made, or why not, on a line of JSON, then stays.
+ * size. It says what it made, or why not, on a line of JSON, then stays until its standard input ends.
  */
 import { XdpSocket } from '../../src/linux/af-xdp.ts';
 import { createLab } from '../../src/linux/lab.ts';
@@ -52,4 +52,4 @@ const actions: Record<string, () => object> = {
 };
 const result = actions[what!]!();
 process.stdout.write(`${JSON.stringify(result)}\n`);
-setInterval(() => {}, 60_000);
+process.stdin.resume().once('end', () => process.exit());

@@ -14,7 +14,7 @@ export const lab = defineCommand({
   summary: 'Two hosts on this machine: network namespaces joined by a veth pair.',
   description:
     'up makes the lab and leaves a process behind that holds it; down ends that process, and with it every namespace, device and address. So it is after a kill, too: nothing has a name, and nothing is left. ' +
-    'run starts a command on one side, with its standard streams and its exit code. All of it needs root (CAP_SYS_ADMIN and CAP_NET_ADMIN).\n' +
+    'run goes to one side and turns into a command there, as nsenter does. All of it needs root (CAP_SYS_ADMIN and CAP_NET_ADMIN).\n' +
     'The server has 10.88.0.1 and fd88::1, the client 10.88.0.2 and fd88::2; 10.88.0.9 and 10.88.0.10 belong to nobody, for a stack with an address of its own. Checksum and segmentation offloads are off, because an AF_XDP socket would see what the kernel leaves to a device that is none.\n' +
     'With --delay there is a slow way beside the fast one: 10.88.1.1 and 10.88.1.2, on which every packet takes so long.',
   positionals: [
@@ -74,7 +74,7 @@ export const lab = defineCommand({
       case 'status':
         return status(values, io);
       default:
-        return runIn(values.name, side, rest, io);
+        return runIn(values.name, side, rest);
     }
   },
 });
@@ -131,11 +131,11 @@ async function status({ name, json }: { name: string; json: boolean }, io: Io): 
   return 0;
 }
 
-async function runIn(name: string, side: string | undefined, command: readonly string[], io: Io): Promise<number> {
+async function runIn(name: string, side: string | undefined, [program, ...args]: readonly string[]): Promise<never> {
   if (!SIDES.includes(side as 'server')) throw new UsageError(`SIDE is ${SIDES.join(' or ')}, for lab run`);
-  if (command.length === 0) throw new UsageError('COMMAND is missing: isthmus lab run server -- COMMAND');
+  if (program === undefined) throw new UsageError('COMMAND is missing: isthmus lab run server -- COMMAND');
   const { runInLab } = await import('../lab-run.ts');
-  return runInLab(name, side as 'server' | 'client', command, io.interrupted);
+  return runInLab(name, side as 'server' | 'client', [program, ...args]);
 }
 
 function text(held: LabStatus, name: string, json: boolean): string {

@@ -8,7 +8,7 @@ import { basename, join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { UsageError } from '../../apps/options.ts';
 import { IsthmusError } from '../../errors.ts';
-import { connect } from '../../remote/connect.ts';
+import { connectFiles } from '../../remote/connect.ts';
 import type { RemoteFiles } from '../../remote/files/files.ts';
 import type { RemoteStats } from '../../remote/files/stats.ts';
 import { defineCommand, type Io } from '../command.ts';
@@ -79,7 +79,7 @@ async function open(url: string, signal: AbortSignal): Promise<{ files: RemoteFi
   for (let count = whole.length; count >= 0; count--) {
     parsed.pathname = `/${whole.slice(0, count).join('/')}`;
     try {
-      const files = await connect(parsed.href, { signal });
+      const files = await connectFiles(parsed.href, { signal });
       return { files, path: `/${whole.slice(count).map(decodeURIComponent).join('/')}` };
     } catch (error) {
       if (!(error instanceof IsthmusError) || !NOT_AN_EXPORT.has(error.code)) throw error;
