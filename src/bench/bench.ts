@@ -80,6 +80,10 @@ export interface Bench {
   readonly columns: readonly string[];
   /** Metrics of which the largest sample counts rather than the median: what only a fresh process shows. */
   readonly peaks?: readonly string[];
+  /** Rounds of a full run where nothing else is asked for: fewer for samples that take long. */
+  readonly rounds?: number;
+  /** False: each sample starts processes of its own, so that driving a side before the first round warms nothing up. */
+  readonly primed?: boolean;
   open(context: BenchContext): Promise<OpenBench>;
 }
 

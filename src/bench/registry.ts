@@ -56,4 +56,9 @@ export const benches: readonly BenchEntry[] = [
     summary: 'The NFSv3 client library beside libnfs, against nfs-ganesha.',
     load: async () => (await import('./nfs.ts')).nfs(),
   },
+  {
+    name: 'speculate',
+    summary: 'Commands on a far file server with and without speculation, beside the Linux NFS client.',
+    load: async (context) => (await import('./speculate.ts')).speculate(context),
+  },
 ];

@@ -64,7 +64,7 @@ export function plan(bench: Bench, options: Pick<RunnerOptions, 'quick' | 'round
   if (!options.quick) {
     return {
       cases,
-      rounds: options.rounds ?? FULL.rounds,
+      rounds: options.rounds ?? bench.rounds ?? FULL.rounds,
       tries: FULL.tries,
       seconds: options.seconds ?? FULL.seconds,
       warmup: FULL.warmup,
@@ -93,7 +93,7 @@ export async function runBench(
   const running = new Running(planned, options, notes);
   const open = await bench.open(context);
   try {
-    await running.prime(open);
+    if (bench.primed !== false) await running.prime(open);
     await running.rounds(open);
   } finally {
     await open.close();

@@ -1,10 +1,11 @@
 /**
  * Runs one kernel on the main thread of this process, which it has to itself, from a `--datapath` to a clean end.
- * It touches the datapath it opens and the process's `beforeExit`.
+ * It touches the datapath it opens, V8's flags and the process's `beforeExit`.
  */
 import { openDatapath } from '../datapath/select.ts';
 import { type Coroutine, Kernel } from '../index.ts';
 import { Host, OWN_CORE } from '../kernel/host.ts';
+import { inlineFurther } from './inlining.ts';
 
 /** Longest wait for peers to take what was pushed to them, at the end. */
 const DRAIN_MS = 5000;
@@ -23,6 +24,7 @@ export interface Running {
 
 /** @throws UsageError, IsthmusError where the datapath is unknown or cannot be had */
 export async function startKernel(spec: string): Promise<Running> {
+  inlineFurther();
   const { datapath, line } = await openDatapath(spec);
   let fail: (error: Error) => void = () => {};
   const failed = new Promise<never>((_, reject) => {

@@ -6,6 +6,7 @@ import { openGroup } from '../datapath/group.ts';
 import { startProgram, type WorkerKernel } from '../datapath/worker-host.ts';
 import { getAffinity } from '../linux/affinity.ts';
 import type { Io } from './command.ts';
+import { inlineFurther } from './inlining.ts';
 
 export interface WorkerProgram {
   /** URL of the module. */
@@ -26,6 +27,7 @@ export async function runWorkers(
   io: Pick<Io, 'err'>,
   interrupted: Promise<void>,
 ): Promise<void> {
+  inlineFurther();
   const allowed = getAffinity();
   const { argument, ...rest } = program;
   const workers: WorkerKernel[] = [];

@@ -106,9 +106,9 @@ function ask(name: string, request: 's' | 'e'): Promise<string | null> {
       if (answer.length > MAX_ANSWER) socket.destroy(systemError(ERRNO.EMSGSIZE, 'recv', `lab ${name}`));
     });
     socket.once('error', (error: NodeJS.ErrnoException) => {
+      const hasEnded = error.code === 'ECONNRESET' || error.code === 'EPIPE'; // just now
       if (error.code === 'ECONNREFUSED') resolve(null);
-      else if (error.code === 'ECONNRESET')
-        resolve(request === 'e' ? '' : null); // it has ended just now
+      else if (hasEnded) resolve(request === 'e' ? '' : null);
       else reject(error);
     });
     socket.once('close', () => resolve(answer));

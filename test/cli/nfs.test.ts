@@ -20,6 +20,7 @@ test('ls, stat, cat and cp', async (t) => {
   mkdirSync(join(server.exportDir, 'd'));
   writeFileSync(join(server.exportDir, 'd/b'), 'contents of b');
   writeFileSync(join(server.exportDir, 'd/a'), '');
+  assert.match(isthmus('exports', server.url('3')).stdout, /^\/export( |$)/m);
   assert.equal(isthmus('ls', url('/d')).stdout, 'a\nb\n');
   assert.match(isthmus('ls', '-l', url('/d', '4.1')).stdout, /^-rw-r--r-- .* 13 .* b$/m);
   assert.match(isthmus('stat', url('/d/b')).stdout, /^size +13$/m);

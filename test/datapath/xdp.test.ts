@@ -59,6 +59,22 @@ describe('xdp with addresses of its own', () => {
     }
   });
 
+  it('sends datagrams of many frames, however many frames went before', async (t) => {
+    const lab = labFor(t);
+    if (lab === null) return;
+    const { free4 } = lab.server;
+    const party = past(t, lab.server, `,own=${free4}/24`);
+    const to = { host: lab.client.address4, port: portOf(echoingDatagrams(through(t, lab.client).udp('0.0.0.0'))) };
+    const socket = party.udp(free4);
+    assert.deepEqual(await ask(socket, to.host, to.port, pattern(9)), pattern(9));
+    // More frames than the transmit ring has places; it is given back in time.
+    for (let sent = 0; sent < 80; sent++) {
+      await socket.push(party.kernel.alloc(60_000), to);
+      await party.kernel.sleep(1);
+    }
+    assert.ok(party.datapath.observe()['fragmentsOut']! >= 80 * 41);
+  });
+
   it('leaves the addresses of the host to the host, and refuses to take one', async (t) => {
     const lab = labFor(t);
     if (lab === null) return;

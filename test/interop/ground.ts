@@ -17,8 +17,9 @@ import { createNamespace, type NetworkNamespace } from '../../src/linux/namespac
 import { labRefusal } from '../linux/lab-support.ts';
 import type { PeerCall, PeerReply } from './exchange.ts';
 
-/** `tap`; `xdp`: the host's own address, shared; `xdp-own`: an address of its own. */
-export type LinkKind = 'tap' | 'xdp' | 'xdp-own';
+/** `xdp`: the host's own address, shared; `xdp-own`: an address of its own. */
+export const LINKS = ['xdp', 'xdp-own', 'tap'] as const;
+export type LinkKind = (typeof LINKS)[number];
 
 export interface GroundOptions {
   readonly link: LinkKind;

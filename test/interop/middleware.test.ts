@@ -41,7 +41,7 @@ it('`isthmus echo` answers rightly over a bad wire, and what was on the wire is 
   assert.equal(await server.stop(), 0);
 
   const traced = server.stderr().split('\n');
-  assert.ok(traced.some((line) => /^[\d.]+ < 10\.9\.0\.1:\d+ > 10\.9\.0\.2:7000 tcp SYN seq /.test(line)));
+  assert.ok(traced.some((line) => /^[\d.]+ < 10\.9\.0\.1:\d+ > 10\.9\.0\.2:7000 tcp /.test(line)));
   const { link, records } = readPcapng(readFileSync(file));
   assert.equal(link, 1);
   assert.ok(records.every(({ ms }) => Math.abs(ms - Date.now()) < 600_000));

@@ -1,18 +1,18 @@
 /**
  * Our own TCP/IP against the kernel's, at length: 1 GB each way, 1,000 connections at once, 50,000 short ones, in both
- * roles; then with 1 % and 5 % of all frames lost, reordered, doubled and corrupted. Root. It ends with 1 at the first
- * thing that is wrong.
+ * roles; then with 1 % and 5 % of all frames lost, reordered, doubled and corrupted. Over each link in turn, in some ten
+ * minutes. Root. It ends with 1 at the first thing that is wrong.
  *
- *     node dist/test/interop/run.js [--link tap|xdp|xdp-own] [--family 4|6] [--bytes N] [--connections N] [--short N]
+ *     node dist/test/interop/run.js [--link xdp,xdp-own,tap] [--family 4|6] [--bytes N] [--connections N] [--short N]
  *       [--only bulk,many,short,datagrams,ends] [--faults none,1,5] [--faulty-bytes N] [--seed N] [--pcap FILE]
  */
 import { parseArgs } from 'node:util';
-import { Ground, type LinkKind } from './ground.ts';
+import { Ground, LINKS, type LinkKind } from './ground.ts';
 import * as trials from './trials.ts';
 
 const { values } = parseArgs({
   options: {
-    link: { type: 'string', default: 'tap' },
+    link: { type: 'string', default: LINKS.join() },
     family: { type: 'string', default: '4' },
     bytes: { type: 'string', default: '1e9' },
     'faulty-bytes': { type: 'string', default: '2e7' },
@@ -66,9 +66,8 @@ function tell(line: string): void {
   process.stdout.write(`${line}\n`);
 }
 
-async function series(name: string, middleware: string, sizes: Sizes): Promise<void> {
-  tell(`--- ${values.link}, IPv${values.family}, ${name}`);
-  const link = values.link as LinkKind;
+async function series(link: LinkKind, name: string, middleware: string, sizes: Sizes): Promise<void> {
+  tell(`--- ${link}, IPv${values.family}, ${name}`);
   const ground = new Ground({ link, ...(middleware !== '' && { middleware }) });
   const { bytes, connections, short } = sizes;
   try {
@@ -109,16 +108,17 @@ async function series(name: string, middleware: string, sizes: Sizes): Promise<v
 
 const capture = values.pcap === undefined ? '' : `pcap=${values.pcap}`;
 const seed = count(values.seed);
-tell(`seed ${seed}`);
-for (const level of values.faults.split(',')) {
+
+/** `level`: per cent of all frames that have each fault, or `none`. */
+async function atLevel(link: LinkKind, level: string): Promise<void> {
   if (level === 'none') {
     const sizes = {
       bytes: count(values.bytes),
       connections: count(values.connections),
       short: count(values.short),
     };
-    await series('no faults', capture, sizes);
-    continue;
+    await series(link, 'no faults', capture, sizes);
+    return;
   }
   const p = Number(level) / 100;
   const faults = `faults=loss:${p},duplication:${p},reordering:${p},corruption:${p},seed:${seed}`;
@@ -127,5 +127,12 @@ for (const level of values.faults.split(',')) {
     connections: Math.min(200, count(values.connections)),
     short: Math.min(2000, count(values.short)),
   };
-  await series(`${level} % of each fault`, capture === '' ? faults : `${faults},${capture}`, sizes);
+  await series(link, `${level} % of each fault`, capture === '' ? faults : `${faults},${capture}`, sizes);
+}
+
+tell(`seed ${seed}`);
+for (const name of values.link.split(',')) {
+  const link = LINKS.find((each) => each === name);
+  if (link === undefined) throw new RangeError(`--link ${name}: there are ${LINKS.join(', ')}`);
+  for (const level of values.faults.split(',')) await atLevel(link, level);
 }

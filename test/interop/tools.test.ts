@@ -5,7 +5,7 @@ import { kv } from '../../src/apps/kv/app.ts';
 import { EVENT_LOOP } from '../../src/kernel/host.ts';
 import { hasCommand, need } from '../support/need.ts';
 import { runApp } from '../support/run-app.ts';
-import { Ground, type LinkKind, refusalOf } from './ground.ts';
+import { Ground, LINKS, refusalOf } from './ground.ts';
 import portRelay from './port-relay.ts';
 import staticPage, { PAGE } from './static-page.ts';
 import { settle } from './trials.ts';
@@ -15,7 +15,7 @@ const KV_PORT = 6379;
 const RELAY_PORT = 5202;
 const IPERF_PORT = 5201;
 
-for (const link of ['xdp', 'xdp-own', 'tap'] satisfies LinkKind[]) {
+for (const link of LINKS) {
   const why = refusalOf(link);
 
   describe(`on ${link}`, { timeout: 120_000 }, () => {

@@ -14,6 +14,8 @@ const MAX_IN_FLIGHT = 64 * 1024 * 1024;
 export interface DelayLineOptions {
   readonly port: number;
   readonly host?: string;
+  /** Address to listen on. Default loopback. */
+  readonly listenHost?: string;
   /** Milliseconds from one end to the other; the round trip has twice this. */
   readonly oneWayMs: number;
 }
@@ -66,13 +68,13 @@ class Line {
     this.#oneWayMs = value;
   }
 
-  listen(port: number, host: string): Server {
+  listen(port: number, host: string, listenHost: string): Server {
     const server = createServer({ noDelay: true, allowHalfOpen: true }, (near) => {
       const far = connect({ port, host, noDelay: true, allowHalfOpen: true });
       this.#join(near, far);
       this.#join(far, near);
     });
-    return server.listen(0, '127.0.0.1');
+    return server.listen(0, listenHost);
   }
 
   cut(): void {
@@ -143,7 +145,7 @@ class Line {
 if (!isMainThread && workerData?.delayLine !== undefined) {
   const options = workerData.delayLine as DelayLineOptions;
   const line = new Line(options.oneWayMs);
-  const server = line.listen(options.port, options.host ?? '127.0.0.1');
+  const server = line.listen(options.port, options.host ?? '127.0.0.1', options.listenHost ?? '127.0.0.1');
   parentPort?.on('message', (message: { oneWayMs?: number; cut?: true }) => {
     if (message.oneWayMs !== undefined) line.oneWayMs = message.oneWayMs;
     if (message.cut) line.cut();

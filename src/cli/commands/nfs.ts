@@ -11,6 +11,8 @@ import { IsthmusError } from '../../errors.ts';
 import { connectFiles } from '../../remote/connect.ts';
 import type { RemoteFiles } from '../../remote/files/files.ts';
 import type { RemoteStats } from '../../remote/files/stats.ts';
+import { listExports } from '../../remote/nfs3/connect.ts';
+import { parseNfsUrl } from '../../remote/url.ts';
 import { defineCommand, type Io } from '../command.ts';
 
 /** What a server says to a path that it does not export, but that may lie in one it does. */
@@ -20,10 +22,10 @@ export const nfs = defineCommand({
   name: 'nfs',
   summary: 'Lists, shows and copies files of a file server, without a mount.',
   description:
-    'ACTION is ls, stat, cat or cp. A URL is nfs://HOST[:PORT]/EXPORT/PATH with ?version=3 or 4.1, uid=, gid=, groups=, mountport=, timeout=SECONDS. ' +
-    'cp copies one file; either side may be a local file. No privileges are needed.',
+    'ACTION is exports, ls, stat, cat or cp. A URL is nfs://HOST[:PORT]/EXPORT/PATH with ?version=3 or 4.1, uid=, gid=, groups=, mountport=, timeout=SECONDS. ' +
+    'exports lists what a server exports and to whom (as NFSv3 tells it; the path of the URL does not matter). cp copies one file; either side may be a local file. No privileges are needed.',
   positionals: [
-    { name: 'ACTION', help: 'ls, stat, cat or cp.' },
+    { name: 'ACTION', help: 'exports, ls, stat, cat or cp.' },
     { name: 'URL', help: 'The file or directory; with cp, what is copied.' },
     { name: 'TO', help: 'With cp: a URL or a local file; a directory gets a file of the same name.', optional: true },
   ],
@@ -31,6 +33,7 @@ export const nfs = defineCommand({
     long: { type: 'boolean', short: 'l', help: 'With ls: mode, links, owner, size and time of each.' },
   },
   examples: [
+    { line: 'nfs exports nfs://server', what: 'what there is to mount' },
     { line: 'nfs ls -l nfs://server/home', what: 'a listing' },
     { line: 'nfs cp notes.txt nfs://server/home/notes.txt', what: 'a copy there' },
   ],
@@ -40,6 +43,8 @@ export const nfs = defineCommand({
       throw new UsageError(`nfs ${action}: cp takes two names, the others one`);
     const signal = io.interrupted;
     switch (action) {
+      case 'exports':
+        return showExports(from, signal, io);
       case 'ls':
         return within(from, signal, (files, path) => list(files, path, values.long, io));
       case 'stat':
@@ -51,10 +56,17 @@ export const nfs = defineCommand({
       case 'cp':
         return copy(from, to as string, signal);
       default:
-        throw new UsageError(`nfs ${action}: there are ls, stat, cat and cp`);
+        throw new UsageError(`nfs ${action}: there are exports, ls, stat, cat and cp`);
     }
   },
 });
+
+async function showExports(url: string, signal: AbortSignal, io: Io): Promise<number> {
+  for (const { path, groups } of await listExports({ ...parseNfsUrl(url), signal })) {
+    io.out(groups.length === 0 ? `${path}\n` : `${path} ${groups.join(',')}\n`);
+  }
+  return 0;
+}
 
 /** Connects to the export that a URL lies in, works there and disconnects. */
 async function within(

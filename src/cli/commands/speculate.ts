@@ -2,7 +2,7 @@
  * `isthmus speculate`: runs a command on a remote tree ahead of the file server's answers, with the same result.
  * It touches the file server, the mount table, and the processes of COMMAND, which it traces.
  */
-import { writeFileSync } from 'node:fs';
+import { closeSync, openSync, writeSync } from 'node:fs';
 import { constants } from 'node:os';
 import { UsageError } from '../../apps/options.ts';
 import type { RunResult, SpeculativeMount } from '../../speculation/files/run.ts';
@@ -66,9 +66,9 @@ async function runOnMount(
   } catch (error) {
     throw new UsageError((error as Error).message);
   }
-  // Before anything else, so that what is started from here on is in it.
-  enterPrivateMountNamespace();
-  const trace = values.trace === undefined ? null : new SpeculationTrace(() => performance.now());
+  const traceFile = values.trace === undefined ? null : openSync(values.trace, 'w');
+  const trace = traceFile === null ? null : new SpeculationTrace(() => performance.now());
+  enterNamespace(enterPrivateMountNamespace);
   const server = await connectServer(url, io.interrupted);
   try {
     const mount = await SpeculativeMount.open({ server, directory, view: { owner }, trace });
@@ -78,7 +78,10 @@ async function runOnMount(
       result = await runTraced(mount, command, values, io);
     } finally {
       unwritten = await mount.close();
-      if (trace !== null) writeFileSync(values.trace!, trace.text());
+      if (traceFile !== null) {
+        writeSync(traceFile, trace!.text());
+        closeSync(traceFile);
+      }
     }
     if (typeof result !== 'number' && values.stats) {
       const { describeStatistics } = await import('../../speculation/files/statistics.ts');
@@ -91,6 +94,17 @@ async function runOnMount(
     return typeof result === 'number' ? result : await endLike(result.status);
   } finally {
     await Promise.race([server.close().catch(() => {}), new Promise((resolve) => setTimeout(resolve, 2000).unref())]);
+  }
+}
+
+/** A mount of its own, before anything else, so that what is started from here on is in it. */
+function enterNamespace(enter: () => void): void {
+  try {
+    enter();
+  } catch (error) {
+    (error as Error).message +=
+      '\nspeculating needs root, since it mounts; isthmus mount URL DIR -- COMMAND shows the tree without, where the machine allows user namespaces';
+    throw error;
   }
 }
 
@@ -145,9 +159,10 @@ function passSignals(send: (signal: number) => void): () => void {
 
 async function runPlainly(command: readonly string[]): Promise<number> {
   const { spawn } = await import('node:child_process');
-  const stop = passSignals(() => {});
+  // By way of a shell: starting a program waits until it is executed, and this thread has to serve it if it is on the mount.
+  const child = spawn('sh', ['-c', 'exec "$@"', 'sh', ...command], { stdio: 'inherit' });
+  const stop = passSignals((signal) => child.kill(signal));
   return new Promise((resolve, reject) => {
-    const child = spawn(command[0]!, command.slice(1), { stdio: 'inherit' });
     child.once('error', (error) => {
       stop();
       reject(error);

@@ -3,13 +3,12 @@
  * It touches the host's ports through the link (SharedAddresses), and a timer while there is something to give back.
  *
  * A port stays ours until its last connection is over, TIME_WAIT included: the host's kernel would answer what still comes
- * with resets. Nobody counts connections for that; once a second the table of connections is looked through.
+ * with resets. Once a second it is looked which ports have no connection left.
  */
 import { ERRNO, systemError } from '../../errors.ts';
 import { Family } from '../../kernel/datapath.ts';
 import type { Timed, Timers } from '../../net/flow.ts';
 import { type IpWords, isLoopback } from '../../net/ip/words.ts';
-import type { Connection } from '../../net/tcp/connection.ts';
 import { isAny } from './address.ts';
 import type { SharedAddresses } from './link.ts';
 
@@ -34,7 +33,8 @@ interface Served {
 
 export interface PortsOptions {
   readonly shared: SharedAddresses | null;
-  readonly connections: Iterable<Connection>;
+  /** Connections by local port. */
+  readonly onPort: Int32Array;
   readonly timers: Timers;
   readonly now: () => number;
   readonly random: () => number;
@@ -183,14 +183,12 @@ export class Ports implements Timed {
 
   expired(): void {
     this.#timer = -1;
-    const { shared, connections } = this.#options;
+    const { shared, onPort } = this.#options;
     if (shared === null) return;
-    const used = new Uint8Array(65536);
-    for (const { flow } of connections) used[flow.localPort] = 1;
-    this.#unserve(shared, used);
+    this.#unserve(shared, onPort);
     const reserved = this.#reserved!;
     for (let port = shared.firstEphemeral; port <= shared.lastEphemeral && this.#reservedCount > 0; port++) {
-      if (reserved[port] === 0 || used[port] !== 0) continue;
+      if (reserved[port] === 0 || onPort[port] !== 0) continue;
       reserved[port] = 0;
       this.#reservedCount--;
       shared.unreserve(TCP, port);
@@ -198,10 +196,10 @@ export class Ports implements Timed {
     if (this.#reservedCount > 0 || this.#served.some(({ holders }) => holders === 0)) this.#arm();
   }
 
-  #unserve(shared: SharedAddresses, used: Uint8Array): void {
+  #unserve(shared: SharedAddresses, onPort: Int32Array): void {
     for (let i = this.#served.length - 1; i >= 0; i--) {
       const { port, words, holders } = this.#served[i]!;
-      if (holders > 0 || used[port] !== 0) continue;
+      if (holders > 0 || onPort[port] !== 0) continue;
       this.#served.splice(i, 1);
       shared.unserve(TCP, port, words);
     }

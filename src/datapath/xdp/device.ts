@@ -12,6 +12,7 @@ import type { Heap, HeapBuffer } from '../../ring/heap.ts';
 import { type FrameHeap, largestMtu, SMALL_BYTES } from './heap.ts';
 
 const SMALL_SHIFT = Math.log2(SMALL_BYTES);
+const CACHE_LINE_BYTES = 64;
 
 export interface XdpDeviceOptions {
   readonly interfaceIndex: number;
@@ -60,6 +61,23 @@ class Lane {
   }
 }
 
+/** What the link needs of a device beside sending: there are those with sockets, and those without (passed-device.ts). */
+export type LinkDevice = Pick<
+  XdpDevice,
+  | keyof Device
+  | 'counters'
+  | 'sockets'
+  | 'receive'
+  | 'arrived'
+  | 'receiving'
+  | 'sending'
+  | 'starving'
+  | 'replenish'
+  | 'stuck'
+  | 'retry'
+  | 'close'
+>;
+
 export class XdpDevice implements Device {
   readonly macHi: number;
   readonly macLo: number;
@@ -67,6 +85,7 @@ export class XdpDevice implements Device {
   readonly offloads: DeviceOffloads;
   readonly counters = new XdpDeviceCounters();
   readonly #heap: Heap;
+  readonly #memory: Uint8Array;
   readonly #lanes: Lane[] = [];
   readonly #transmitter: XdpSocket;
   readonly #maxTarget: number;
@@ -79,12 +98,15 @@ export class XdpDevice implements Device {
   /** The buffer of each frame in flight, by where the frame begins; right while it is in flight. */
   readonly #sending: (HeapBuffer | null)[];
   readonly #maxInFlight: number;
+  /** Frames that may be sent before the room is measured again; 0: it is to be measured. */
   #room = 0;
   /** Frames in the transmit ring that the kernel was not told of. */
   #unsent = 0;
   /** The kernel did not send all, and must be called again. */
   #again = false;
   #starving = false;
+  /** What {@link #fetch} has read, so that it is not optimized away. */
+  #fetched = 0;
   /** Queue to begin with, so that no queue starves the others. */
   #turn = 0;
   #open = true;
@@ -93,12 +115,11 @@ export class XdpDevice implements Device {
   constructor(options: XdpDeviceOptions) {
     const { frames, queues } = options;
     const { heap, frameBytes } = frames;
-    const mac = options.mac.split(':').map((byte) => Number.parseInt(byte, 16));
-    this.macHi = (mac[0]! << 8) | mac[1]!;
-    this.macLo = (mac[2]! << 24) | (mac[3]! << 16) | (mac[4]! << 8) | mac[5]!;
+    [this.macHi, this.macLo] = macWords(options.mac);
     this.mtu = Math.min(options.mtu, largestMtu(frameBytes));
     this.offloads = { receiveChecksum: options.trustChecksums ?? false };
     this.#heap = heap;
+    this.#memory = heap.region.u8;
     // Half of the frames are the program's.
     const share = 2 ** Math.floor(Math.log2(Math.max(2, frames.count / 2 / queues.length)));
     this.#maxTarget = Math.min(share, options.maxReceiveFrames ?? 4096);
@@ -194,6 +215,7 @@ export class XdpDevice implements Device {
     const count = available < budget ? available : budget;
     const receiving = this.#receiving;
     const shift = this.#frameShift;
+    this.#fetch(socket, count);
     let kept = 0;
     for (let i = 0; i < count; i++) {
       const offset = socket.receivedOffset(i);
@@ -216,6 +238,20 @@ export class XdpDevice implements Device {
     if (lane.outstanding < lane.target) this.#fill(lane);
     socket.publishFill();
     return count;
+  }
+
+  /**
+   * Reads a byte of each frame's headers and of what follows them. The frames lie in the cache of whoever wrote them: here
+   * the processor waits for many at once, in the stack it would wait for one after the other, a twentieth of its time.
+   */
+  #fetch(socket: XdpSocket, count: number): void {
+    const memory = this.#memory;
+    let bits = 0;
+    for (let i = 0; i < count; i++) {
+      const offset = socket.receivedOffset(i);
+      bits |= memory[offset]! | memory[offset + CACHE_LINE_BYTES]!;
+    }
+    this.#fetched = bits;
   }
 
   /** Gives every queue the frames that it should have for receiving, as far as the heap has some. */
@@ -311,6 +347,8 @@ export class XdpDevice implements Device {
     this.#unsent = 0;
     socket.transmitRing.publish();
     this.#kick();
+    // What is left of the room may be less than there is now: a datagram of many pieces would be refused for it.
+    this.#room = 0;
   }
 
   #kick(): void {
@@ -357,6 +395,12 @@ export class XdpDevice implements Device {
     this.#open = false;
     for (let i = this.#lanes.length - 1; i >= 0; i--) this.#lanes[i]!.socket.close();
   }
+}
+
+/** The first 16 and the last 32 bits of a station's address. */
+export function macWords(text: string): [hi: number, lo: number] {
+  const bytes = text.split(':').map((byte) => Number.parseInt(byte, 16));
+  return [(bytes[0]! << 8) | bytes[1]!, (bytes[2]! << 24) | (bytes[3]! << 16) | (bytes[4]! << 8) | bytes[5]!];
 }
 
 /** Grown step by step, so that V8 keeps it as a plain array. */

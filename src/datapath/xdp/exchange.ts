@@ -5,21 +5,18 @@
  * The device spreads frames over queues by a hash that it does not tell. So a connection belongs to the kernel on whose
  * queue its first frame came, and there the rest comes too. What comes elsewhere is copied over: answers to a port that
  * another kernel has chosen for an outgoing connection; and to everybody, answers of neighbours and errors.
+ *
+ * Where there are more kernels than queues, those without one stand in the group of one that has: kernel K in that of
+ * kernel K modulo the number of queues. That one spreads connections over its group by a hash of its own (flow groups), and
+ * sends what they have to send.
  */
 import { drainEventfd, signalEventfd } from '../../linux/eventfd.ts';
-import type { FrameInput } from '../../net/device.ts';
+import type { Device, FrameInput } from '../../net/device.ts';
+import { int32 } from '../../net/wire/bytes.ts';
 import type { Heap, HeapBuffer } from '../../ring/heap.ts';
+import { FrameRing, frameRingBytes } from './frame-ring.ts';
 
-/** Frames that wait for one kernel from one other; one more is dropped. A power of two. */
-const SLOTS = 256;
 const PORTS = 65536;
-/** Words in front of a ring: what was put in, and a cache line further what was taken out. */
-const PUT = 0;
-const TAKEN = 16;
-const HEAD_WORDS = 32;
-/** Bytes in front of each frame: its length. */
-const LENGTH_BYTES = 64;
-
 const TCP = 6;
 const UDP = 17;
 const ICMP = 1;
@@ -32,30 +29,31 @@ const HERE = -2;
 /** For structured cloning. */
 export interface SharedExchange {
   readonly kernels: number;
+  /** Queues that are theirs: the first so many kernels have some. */
+  readonly queues: number;
   readonly frameBytes: number;
   /** Of each kernel; the process owns them. */
   readonly eventfds: readonly number[];
   readonly memory: SharedArrayBuffer;
 }
 
-/** Words: whether each kernel sleeps. Then bytes: who owns each TCP and each UDP port (0 nobody). Then the rings. */
+/**
+ * Words: whether each kernel sleeps. Then bytes: who owns each TCP and each UDP port (0 nobody). Then the rings: from each
+ * kernel to each for what came in, and from each to the one that sends for it.
+ */
 function layout(kernels: number, frameBytes: number) {
   const owners = Math.ceil((4 * kernels) / 64) * 64;
   const rings = owners + 2 * PORTS;
-  const slotBytes = LENGTH_BYTES + frameBytes;
-  const ringBytes = 4 * HEAD_WORDS + SLOTS * slotBytes;
-  return { owners, rings, slotBytes, ringBytes, bytes: rings + kernels * kernels * ringBytes };
+  const ringBytes = frameRingBytes(frameBytes);
+  const outgoing = rings + kernels * kernels * ringBytes;
+  return { owners, rings, outgoing, ringBytes, bytes: outgoing + kernels * ringBytes };
 }
 
 /** @param eventfds one for each kernel */
-export function shareExchange(eventfds: readonly number[], frameBytes: number): SharedExchange {
+export function shareExchange(eventfds: readonly number[], queues: number, frameBytes: number): SharedExchange {
   const kernels = eventfds.length;
-  return {
-    kernels,
-    frameBytes,
-    eventfds,
-    memory: new SharedArrayBuffer(layout(kernels, frameBytes).bytes),
-  };
+  const memory = new SharedArrayBuffer(layout(kernels, frameBytes).bytes);
+  return { kernels, queues: Math.min(queues, kernels), frameBytes, eventfds, memory };
 }
 
 export class Exchange implements FrameInput {
@@ -63,23 +61,50 @@ export class Exchange implements FrameInput {
   passed = 0;
   taken = 0;
   dropped = 0;
+  /** Frames sent for others. */
+  sent = 0;
   readonly #shared: SharedExchange;
   readonly #self: number;
+  /** The kernel whose queues are also ours: ourselves, where we have some. */
+  readonly #front: number;
+  /** Kernels over which we spread what comes in. */
+  readonly #groupSize: number;
   readonly #heap: Heap;
-  readonly #words: Int32Array;
-  readonly #bytes: Uint8Array;
+  readonly #sleeping: Int32Array;
   readonly #owners: Uint8Array;
-  readonly #layout: ReturnType<typeof layout>;
+  /** By kernel; our own place is empty. */
+  readonly #to: readonly (FrameRing | null)[];
+  readonly #from: readonly (FrameRing | null)[];
+  /** What we have to send, where another does it. */
+  readonly #outgoing: FrameRing | null;
+  /** What others have for us to send. */
+  readonly #forOthers: readonly FrameRing[];
   #next: FrameInput | null = null;
 
   constructor(shared: SharedExchange, self: number, heap: Heap) {
+    const { kernels, queues, frameBytes, memory } = shared;
+    const { owners, rings, outgoing, ringBytes } = layout(kernels, frameBytes);
+    const all = Array.from({ length: kernels }, (_, kernel) => kernel);
+    const ring = (from: number, to: number): FrameRing | null =>
+      from === to ? null : new FrameRing(memory, rings + (from * kernels + to) * ringBytes, frameBytes);
+    const toSend = (kernel: number): FrameRing => new FrameRing(memory, outgoing + kernel * ringBytes, frameBytes);
     this.#shared = shared;
     this.#self = self;
+    this.#front = self % queues;
     this.#heap = heap;
-    this.#layout = layout(shared.kernels, shared.frameBytes);
-    this.#words = new Int32Array(shared.memory);
-    this.#bytes = new Uint8Array(shared.memory);
-    this.#owners = new Uint8Array(shared.memory, this.#layout.owners, 2 * PORTS);
+    this.#sleeping = new Int32Array(memory, 0, kernels);
+    this.#owners = new Uint8Array(memory, owners, 2 * PORTS);
+    this.#to = all.map((kernel) => ring(self, kernel));
+    this.#from = all.map((kernel) => ring(kernel, self));
+    const others = all.filter((kernel) => kernel !== self && kernel % queues === self);
+    this.#outgoing = this.hasQueues ? null : toSend(self);
+    this.#forOthers = others.map(toSend);
+    this.#groupSize = others.length + 1;
+  }
+
+  /** We receive and send by ourselves. */
+  get hasQueues(): boolean {
+    return this.#front === this.#self;
   }
 
   /** Readable when frames were passed to us while we slept. */
@@ -125,7 +150,9 @@ export class Exchange implements FrameInput {
     let upper: number;
     let protocol: number;
     if (type === 0x0800) {
-      if (((memory[ip + 6]! & 0x1f) | memory[ip + 7]!) !== 0) return HERE; // a later fragment
+      const isFirst = ((memory[ip + 6]! & 0x1f) | memory[ip + 7]!) === 0;
+      // Of a datagram in pieces only the first says its port: our group leaves all of them to us.
+      if (!isFirst || (this.#groupSize > 1 && (memory[ip + 6]! & 0x20) !== 0)) return HERE;
       protocol = memory[ip + 9]!;
       upper = ip + ((memory[ip]! & 15) << 2);
       if (protocol === ICMP) return isError4(memory[upper]!) ? EVERYBODY : HERE;
@@ -136,77 +163,111 @@ export class Exchange implements FrameInput {
     } else return type === 0x0806 && memory[ip + 7] === ARP_REPLY ? EVERYBODY : HERE;
     if ((protocol !== TCP && protocol !== UDP) || upper + 4 > offset + length) return HERE;
     const owner = this.#owners[indexOf(protocol, (memory[upper + 2]! << 8) | memory[upper + 3]!)]!;
-    return owner === 0 || owner === this.#self + 1 ? HERE : owner - 1;
+    if (owner === 0) return this.#groupSize === 1 ? HERE : this.#inGroup(memory, type === 0x0800, ip, upper);
+    return owner === this.#self + 1 ? HERE : owner - 1;
   }
 
-  /** First word of the ring from one kernel to another. */
-  #ring(from: number, to: number): number {
-    return (this.#layout.rings + (from * this.#shared.kernels + to) * this.#layout.ringBytes) >> 2;
+  /** The kernel of our group that has the connection: by the other end's address and both ports. */
+  #inGroup(memory: Uint8Array, is4: boolean, ip: number, upper: number): number {
+    let hash = int32(memory, upper);
+    if (is4) hash ^= int32(memory, ip + 12);
+    else for (let at = ip + 8; at < ip + 24; at += 4) hash = Math.imul(hash, 31) ^ int32(memory, at);
+    hash = Math.imul(hash ^ (hash >>> 16), 0x85ebca6b);
+    const place = ((hash ^ (hash >>> 13)) >>> 0) % this.#groupSize;
+    return place === 0 ? HERE : this.#self + place * this.#shared.queues;
   }
 
   #pass(to: number, frame: HeapBuffer): void {
-    const words = this.#words;
-    const ring = this.#ring(this.#self, to);
-    const put = words[ring + PUT]!;
-    if (((put - Atomics.load(words, ring + TAKEN)) | 0) >= SLOTS || frame.length > this.#shared.frameBytes) {
+    const ring = this.#to[to]!;
+    if (!ring.put(frame, null, 0, 0)) {
       this.dropped++;
       return;
     }
-    const at = 4 * (ring + HEAD_WORDS) + (put & (SLOTS - 1)) * this.#layout.slotBytes;
-    words[at >> 2] = frame.length;
-    this.#bytes.set(frame.memory.subarray(frame.offset, frame.offset + frame.length), at + LENGTH_BYTES);
-    Atomics.store(words, ring + PUT, (put + 1) | 0);
+    ring.publish();
     this.passed++;
-    if (Atomics.load(words, to) !== 0) signalEventfd(this.#shared.eventfds[to]!);
+    this.#wake(to);
+  }
+
+  #wake(kernel: number): void {
+    if (Atomics.load(this.#sleeping, kernel) !== 0) signalEventfd(this.#shared.eventfds[kernel]!);
   }
 
   /** Others have passed something to us. */
   get arrived(): boolean {
-    for (let from = 0; from < this.#shared.kernels; from++) {
-      if (from === this.#self) continue;
-      const ring = this.#ring(from, this.#self);
-      if (Atomics.load(this.#words, ring + PUT) !== this.#words[ring + TAKEN]) return true;
-    }
+    for (const ring of this.#from) if (ring !== null && ring.available() > 0) return true;
+    for (const ring of this.#forOthers) if (ring.available() > 0) return true;
     return false;
   }
 
   /** Gives what others have passed to us to the input that stands behind this. @returns frames */
   receive(budget: number): number {
     let did = 0;
-    for (let from = 0; from < this.#shared.kernels && did < budget; from++) {
-      if (from !== this.#self) did += this.#receiveFrom(this.#ring(from, this.#self), budget - did);
+    for (const ring of this.#from) {
+      if (ring === null || did >= budget) continue;
+      const count = Math.min(ring.available(), budget - did);
+      if (count === 0) continue;
+      for (let i = 0; i < count; i++) {
+        const frame = this.#takeFrom(ring);
+        if (frame === null) continue;
+        this.#next!.input(frame);
+        frame.release();
+      }
+      ring.release();
+      this.taken += count;
+      did += count;
     }
     return did;
   }
 
-  #receiveFrom(ring: number, budget: number): number {
-    const words = this.#words;
-    const taken = words[ring + TAKEN]!;
-    const count = Math.min((Atomics.load(words, ring + PUT) - taken) | 0, budget);
-    for (let i = 0; i < count; i++) {
-      const at = 4 * (ring + HEAD_WORDS) + ((taken + i) & (SLOTS - 1)) * this.#layout.slotBytes;
-      const length = words[at >> 2]!;
-      const frame = this.#heap.tryAlloc(length);
-      if (frame === null) this.dropped++;
-      else {
-        frame.memory.set(this.#bytes.subarray(at + LENGTH_BYTES, at + LENGTH_BYTES + length), frame.offset);
-        this.#next!.input(frame);
-        frame.release();
+  /** The next frame in a buffer of our own; null, and dropped, where there is none. */
+  #takeFrom(ring: FrameRing): HeapBuffer | null {
+    const buffer = this.#heap.tryAlloc(ring.nextLength());
+    if (buffer === null) this.dropped++;
+    ring.take(buffer);
+    return buffer;
+  }
+
+  // ---- Sending for others, and by others -------------------------------------------------------------------------
+
+  /** Gives the device what others have for us to send, as far as it has room. @returns frames */
+  sendForOthers(device: Device): number {
+    let did = 0;
+    for (const ring of this.#forOthers) {
+      const count = Math.min(ring.available(), device.room());
+      if (count <= 0) continue;
+      for (let i = 0; i < count; i++) {
+        const frame = this.#takeFrom(ring);
+        if (frame !== null) device.transmit(frame, null, 0, 0);
       }
-      this.taken++;
+      ring.release();
+      did += count;
     }
-    Atomics.store(words, ring + TAKEN, (taken + count) | 0);
-    return count;
+    this.sent += did;
+    return did;
+  }
+
+  sendRoom(): number {
+    return this.#outgoing!.room();
+  }
+
+  /** To be sent by the kernel that has the queue, once published. False where there is no room. */
+  send(packet: HeapBuffer, payload: HeapBuffer | null, payloadOffset: number, payloadLength: number): boolean {
+    return this.#outgoing!.put(packet, payload, payloadOffset, payloadLength);
+  }
+
+  publish(): void {
+    this.#outgoing!.publish();
+    this.#wake(this.#front);
   }
 
   /** From now on whoever passes a frame to us signals the eventfd. Look at `arrived` afterwards. */
   sleeps(): void {
-    Atomics.store(this.#words, this.#self, 1);
+    Atomics.store(this.#sleeping, this.#self, 1);
   }
 
   wakes(): void {
-    if (this.#words[this.#self] === 0) return;
-    Atomics.store(this.#words, this.#self, 0);
+    if (this.#sleeping[this.#self] === 0) return;
+    Atomics.store(this.#sleeping, this.#self, 0);
     drainEventfd(this.fd);
   }
 }

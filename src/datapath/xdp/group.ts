@@ -1,8 +1,7 @@
 /**
- * Several kernels of one process on one interface: one filter for all, and for each its queues.
- * Whoever starts the kernels makes the group, hands each its share, and closes the group after the last has ended.
+ * Several kernels of one process on one interface: one filter for all, and for each its queues, or a place in the group of
+ * a kernel that has some (exchange.ts). Whoever starts the kernels makes the group, hands each its share, and closes the group after the last has ended.
  */
-import { ERRNO, systemError } from '../../errors.ts';
 import { createEventfd } from '../../linux/eventfd.ts';
 import { close } from '../../linux/libc.ts';
 import { type SharedFilter, shareFilter } from '../../linux/xdp-filter-shared.ts';
@@ -14,7 +13,7 @@ import { parseXdpSpec } from './options.ts';
 /** What a kernel of a group is told; plain data, for structured cloning. */
 export interface XdpShare {
   readonly kernel: number;
-  /** Queues of the interface that are this kernel's. */
+  /** Queues of the interface that are this kernel's; none where there are more kernels than queues. */
   readonly queues: readonly number[];
   readonly filter: SharedFilter;
   readonly exchange: SharedExchange;
@@ -27,26 +26,16 @@ export interface XdpGroup {
 
 /**
  * @param text what follows `xdp:`
- * @throws IsthmusError as XdpLink does; EINVAL where there are fewer queues than kernels
+ * @throws IsthmusError as XdpLink does
  */
 export function openXdpGroup(text: string, kernels: number): XdpGroup {
   const spec = parseXdpSpec(text);
   requireXdp();
   const { link, queues, frameBytes } = examine(spec);
-  if (queues < kernels) {
-    const how = `ethtool -L ${link.name} combined ${kernels}`;
-    const has = `it has ${queues} receive ${queues === 1 ? 'queue' : 'queues'}`;
-    throw systemError(
-      ERRNO.EINVAL,
-      'datapath',
-      `xdp:${link.name}`,
-      `${has}, and ${kernels} kernels need one each: ${how}`,
-    );
-  }
   const filter = openFilter(link, spec);
   const eventfds = Array.from({ length: kernels }, () => createEventfd());
   const shared = shareFilter(filter);
-  const exchange = shareExchange(eventfds, frameBytes);
+  const exchange = shareExchange(eventfds, queues, frameBytes);
   let open = true;
   return {
     share: (kernel) => ({

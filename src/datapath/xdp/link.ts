@@ -19,15 +19,16 @@ import type { Stack } from '../../net/stack.ts';
 import type { Heap, HeapOptions } from '../../ring/heap.ts';
 import { Alarm } from '../stack/alarm.ts';
 import type { Link, SharedAddresses } from '../stack/link.ts';
-import { XdpDevice } from './device.ts';
+import { type LinkDevice, XdpDevice } from './device.ts';
 import { Exchange } from './exchange.ts';
 import type { XdpShare } from './group.ts';
-import { type FrameHeap, mapFrameHeap } from './heap.ts';
+import { type FrameHeap, largestMtu, mapFrameHeap } from './heap.ts';
 import { HostNetwork } from './host-network.ts';
 import { HostPorts } from './host-ports.ts';
 import { examine, openFilter } from './interface.ts';
 import type { XdpSpec } from './options.ts';
 import { PartialChecksums } from './partial.ts';
+import { PassedDevice } from './passed-device.ts';
 import { SharedPorts } from './ports.ts';
 
 /** Frames have no memory to be received into: the program may give some back at any time. */
@@ -49,7 +50,7 @@ const clock = performance;
 export class XdpLink implements Link {
   readonly name = 'xdp';
   readonly heap: Heap;
-  readonly device: XdpDevice;
+  readonly device: LinkDevice;
   readonly scatterGather = false;
   readonly checksumOffload = false;
   readonly shared: SharedAddresses | null;
@@ -91,12 +92,12 @@ export class XdpLink implements Link {
       this.#interface = link;
       const frames = mapFrameHeap(frameBytes, options.heap);
       opened.push(frames.heap.region);
-      requireXdp({ umemBytes: frames.byteLength });
+      this.#exchange = share === null ? null : new Exchange(share.exchange, share.kernel, frames.heap);
       const { filter, device } = inside(() => this.#open(link, queues, frames, share, opened));
       this.heap = frames.heap;
       this.filter = filter;
       this.device = device;
-      const zeroCopy = device.sockets[0]!.zeroCopy ? 'zero copy' : 'frames copied';
+      const zeroCopy = device.sockets[0]?.zeroCopy ? 'zero copy' : 'frames copied';
       this.about = `${link.name}, ${queueText(queues)}, ${filter.mode} mode, ${zeroCopy}`;
     } catch (error) {
       for (const one of opened.reverse()) one.close();
@@ -106,7 +107,6 @@ export class XdpLink implements Link {
     const isOwn = spec.own.length > 0;
     const hostPorts = isOwn ? null : new HostPorts({ namespace, several: share !== null });
     this.#ports = hostPorts === null ? null : new SharedPorts(this.filter, hostPorts);
-    this.#exchange = share === null ? null : new Exchange(share.exchange, share.kernel, this.heap);
     this.shared = this.#ports === null ? null : this.#sharedAddresses(this.#ports);
     if (this.#interface.kind === 'veth' && !spec.partial) {
       this.#partial = new PartialChecksums(() => warnOfPartial(this.#interface.name));
@@ -128,17 +128,25 @@ export class XdpLink implements Link {
     frames: FrameHeap,
     share: XdpShare | null,
     opened: { close(): void }[],
-  ) {
+  ): { filter: XdpFilter | JoinedXdpFilter; device: LinkDevice } {
     const filter = share === null ? openFilter(link, this.#spec) : new JoinedXdpFilter(share.filter);
     opened.push(filter);
+    const { mac } = link;
+    const { copy, partial: trustChecksums } = this.#spec;
+    const exchange = this.#exchange;
+    if (exchange !== null && !exchange.hasQueues) {
+      const mtu = Math.min(link.mtu, largestMtu(frames.frameBytes));
+      return { filter, device: new PassedDevice({ mac, mtu, exchange, trustChecksums }) };
+    }
+    requireXdp({ umemBytes: frames.byteLength });
     const device = new XdpDevice({
       interfaceIndex: link.index,
-      mac: link.mac,
+      mac,
       mtu: link.mtu,
       queues,
       frames,
-      zeroCopy: this.#spec.copy ? 'never' : 'try',
-      trustChecksums: this.#spec.partial,
+      zeroCopy: copy ? 'never' : 'try',
+      trustChecksums,
     });
     opened.push(device);
     return { filter, device };
@@ -196,8 +204,9 @@ export class XdpLink implements Link {
       else input = this.#partial.before(input);
     }
     if (exchange === null) return this.device.receive(input, budget);
-    const did = this.device.receive(exchange.before(input), budget);
-    return did < budget ? did + exchange.receive(budget - did) : did;
+    let did = this.device.receive(exchange.before(input), budget) + exchange.sendForOthers(this.device);
+    if (did < budget) did += exchange.receive(budget - did);
+    return did;
   }
 
   get arrived(): boolean {
@@ -293,8 +302,11 @@ export class XdpLink implements Link {
     for (const socket of this.device.sockets) {
       for (const [name, value] of Object.entries(socket.statistics())) sums[name] = (sums[name] ?? 0) + value;
     }
-    const { passed: toOthers = 0, taken: fromOthers = 0, dropped: exchangeDropped = 0 } = this.#exchange ?? {};
-    if (this.#exchange !== null) Object.assign(sums, { toOthers, fromOthers, exchangeDropped });
+    const exchange = this.#exchange;
+    if (exchange !== null) {
+      const { passed: toOthers, taken: fromOthers, sent: sentForOthers, dropped: exchangeDropped } = exchange;
+      Object.assign(sums, { toOthers, fromOthers, sentForOthers, exchangeDropped });
+    }
     const { receiving, sending } = this.device;
     return { ...this.device.counters, receiving, sending, redirected, passed, noSocket, fragments, ...sums };
   }
@@ -314,6 +326,7 @@ export class XdpLink implements Link {
 }
 
 function queueText(queues: readonly number[]): string {
+  if (queues.length === 0) return 'no queue of its own';
   return queues.length === 1 ? (queues[0] === 0 ? '1 queue' : `queue ${queues[0]}`) : `${queues.length} queues`;
 }
 

@@ -13,7 +13,7 @@ const COOKIE_TICK_BITS = 16;
 export const COOKIE_LIFE_MS = 2 << COOKIE_TICK_BITS;
 const COOKIE_MAC = 0xffffff;
 
-const Use = { NUMBERS: 1, COOKIE: 2, PORT: 3 } as const;
+const Use = { NUMBERS: 1, COOKIE: 2 } as const;
 
 function fill(flow: Flow, use: number): number {
   message[0] = (use << 8) | flow.family;
@@ -47,15 +47,6 @@ export function hashedTimestampOffset(): number {
 export function timestampOffset(flow: Flow, secret: Int32Array): number {
   sipHash(secret, fill(flow, Use.NUMBERS));
   return sipHigh();
-}
-
-/** Where the search for a local port begins (RFC 6056, algorithm 3). */
-export function portOffset(flow: Flow, secret: Int32Array): number {
-  const port = flow.localPort;
-  flow.localPort = 0;
-  const hash = sipHash(secret, fill(flow, Use.PORT));
-  flow.localPort = port;
-  return hash;
 }
 
 function cookieMac(flow: Flow, secret: Int32Array, peerIss: number, tick: number, mss: number): number {

@@ -10,6 +10,8 @@ const FIRST_SLOTS = 256;
 
 export class ConnectionTable {
   size = 0;
+  /** Connections by local port. */
+  readonly onPort = new Int32Array(65536);
   readonly #key0: number;
   readonly #key1: number;
   #mask = FIRST_SLOTS - 1;
@@ -42,8 +44,10 @@ export class ConnectionTable {
   /** Adds a connection whose flow is not in the table yet. */
   add(connection: Connection): void {
     if (2 * this.size > this.#mask) this.#grow();
-    this.#put(connection, this.hash(connection.flow));
+    const { flow } = connection;
+    this.#put(connection, this.hash(flow));
     this.size++;
+    this.onPort[flow.localPort] = this.onPort[flow.localPort]! + 1;
   }
 
   #put(connection: Connection, hash: number): void {
@@ -56,12 +60,14 @@ export class ConnectionTable {
   /** Takes a connection out; those after it move up, so that no marks of the dead pile up. */
   remove(connection: Connection): void {
     const mask = this.#mask;
-    let slot = this.hash(connection.flow) & mask;
+    const { flow } = connection;
+    let slot = this.hash(flow) & mask;
     while (this.#connections[slot] !== connection) {
       if (this.#connections[slot] === null) return;
       slot = (slot + 1) & mask;
     }
     this.size--;
+    this.onPort[flow.localPort] = this.onPort[flow.localPort]! - 1;
     for (let next = (slot + 1) & mask; this.#connections[next] !== null; next = (next + 1) & mask) {
       const home = this.#hashes[next]! & mask;
       if (((next - home) & mask) >= ((next - slot) & mask)) {

@@ -15,7 +15,7 @@ import { cubic } from './cubic.ts';
 import { emit, emitBare, pseudoSum, RESERVE_DATA } from './emit.ts';
 import { listenArrives, startSending, windowShift } from './handshake.ts';
 import { segmentArrives } from './input.ts';
-import { COOKIE_LIFE_MS, hashedTimestampOffset, initialSequence, portOffset } from './isn.ts';
+import { COOKIE_LIFE_MS, hashedTimestampOffset, initialSequence } from './isn.ts';
 import { Listener, ListenerTable } from './listener.ts';
 import { newReno } from './newreno.ts';
 import { flushConnection, sendSyn } from './output.ts';
@@ -26,6 +26,9 @@ import { armLife, stopTimers } from './timers.ts';
 
 /** HEADROOM, a header, every option, and a little data. */
 const RESERVE_BYTES = HEADROOM + 60 + RESERVE_DATA;
+
+/** Ports looked at for one without connections before those that have some to other places. */
+const UNUSED_PORT_LOOKS = 256;
 
 export interface TcpOptions {
   readonly heap: Heap;
@@ -274,19 +277,31 @@ export class Tcp {
     return old.state === TcpState.TIME_WAIT && old.tsEnabled && ((this.nowMs - old.lastHeardMs) | 0) >= 1000;
   }
 
-  /** RFC 6056, algorithm 3; gives the connection in TIME_WAIT whose place is taken, if any. */
+  /**
+   * RFC 6056, algorithm 1: the first free port from one by chance on. One without any connection is sought for a while
+   * first, since it is found by one look; gives the connection in TIME_WAIT whose place is taken, if any.
+   */
   #choosePort(flow: Flow): Connection | null {
     const { firstPort, lastPort } = this.config;
+    const { onPort } = this.table;
     const count = lastPort - firstPort + 1;
-    const start = (portOffset(flow, this.secret) + this.#random()) >>> 0;
+    const start = this.#random() >>> 0;
+    const looks = Math.min(count, UNUSED_PORT_LOOKS);
+    for (let i = 0; i < looks; i++) {
+      flow.localPort = firstPort + ((start + i) % count);
+      if (onPort[flow.localPort] === 0 && this.#mayUse(flow.localPort)) return null;
+    }
     for (let i = 0; i < count; i++) {
       flow.localPort = firstPort + ((start + i) % count);
-      if (this.#listeners.hasPort(flow.localPort)) continue;
       const old = this.table.find(flow);
       if (old !== null && !this.#mayReplace(old)) continue;
-      if (this.mayUsePort === null || this.mayUsePort(flow.localPort)) return old;
+      if (this.#mayUse(flow.localPort)) return old;
     }
     throw systemError(ERRNO.EADDRNOTAVAIL, 'connect', undefined, `ports ${firstPort} to ${lastPort} are in use`);
+  }
+
+  #mayUse(port: number): boolean {
+    return !this.#listeners.hasPort(port) && (this.mayUsePort === null || this.mayUsePort(port));
   }
 
   /** Most data in a segment that the path to a flow's remote side takes. */

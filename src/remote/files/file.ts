@@ -25,6 +25,8 @@ export interface ReadOptions {
 
 const READ_DEFAULT = 16 * 1024;
 const READ_FILE_PIECE = 4 * 1024 * 1024;
+/** As node:fs: what is larger has to be read in parts. */
+const READ_FILE_MOST = 2 ** 31 - 1;
 
 export interface FileParts {
   readonly server: RemoteServer;
@@ -100,6 +102,7 @@ export class RemoteFile {
   readFile(encoding?: BufferEncoding | null): Promise<Buffer | string> {
     return this.#call('read', 'read', async ({ inode, options }) => {
       const { size } = await inode.attributes(options);
+      if (size - this.#position > READ_FILE_MOST) throw systemError(ERRNO.EFBIG, 'read');
       const buffer = await this.#positioned(null, async (at) => {
         const value = await readToEnd(inode, at, Math.max(0, size - at), options);
         return { value, moved: value.length };

@@ -6,7 +6,6 @@
  */
 import { constants } from 'node:fs';
 import { ERRNO, systemError } from '../../errors.ts';
-import { listDirectory } from '../listing.ts';
 import { handleKey } from '../operation.ts';
 import { RemoteError } from '../remote-error.ts';
 import { AccessBit, type CallOptions, FileType, type RemoteServer, type SetAttributes } from '../server.ts';
@@ -14,11 +13,12 @@ import { type Content, type ContentSource, RemoteFile, type TimeLike } from './f
 import { type OpenFlags, parseFlags } from './flags.ts';
 import { type Budget, Inode } from './inode.ts';
 import { NameCache } from './name-cache.ts';
-import { asFileCall, joinPath, type Path, parsePath, pathOf } from './path.ts';
+import { asFileCall, type Path, parsePath, pathOf } from './path.ts';
+import { type ReaddirOptions, readDirectory } from './readdir.ts';
 import { forEach, removeTree } from './remove.ts';
-import { entryName, RemoteDirent, type RemoteStatFs, RemoteStats, toStatFs, toTime } from './stats.ts';
+import { type RemoteDirent, type RemoteStatFs, RemoteStats, toStatFs, toTime } from './stats.ts';
 import { RemoteReadStream, RemoteWriteStream, type StreamOptions } from './streams.ts';
-import { type Found, type Place, Walker } from './walk.ts';
+import { existing, type Found, type Place, Walker } from './walk.ts';
 
 const { R_OK, W_OK, X_OK } = constants;
 const OPEN_RETRIES = 8;
@@ -42,12 +42,6 @@ export interface FileOptions {
 export interface OpenOptions extends FileOptions {
   readonly flag?: string | number | undefined;
   readonly mode?: number | undefined;
-}
-
-export interface ReaddirOptions extends FileOptions {
-  readonly encoding?: 'utf8' | 'buffer' | undefined;
-  readonly withFileTypes?: boolean | undefined;
-  readonly recursive?: boolean | undefined;
 }
 
 type NameOf<O> = O extends { encoding: 'buffer' } ? Buffer : string;
@@ -142,48 +136,9 @@ export class RemoteFiles {
   /** The listing: names, or Dirents (with `stats` from READDIRPLUS). In the server's order. */
   readdir<O extends ReaddirOptions = ReaddirOptions>(path: Path, options?: O): Promise<EntryOf<O>[]> {
     return asFileCall('scandir', path, undefined, async () => {
-      const entries: (string | Buffer | RemoteDirent<string | Buffer>)[] = [];
-      await this.#list(path, '', options ?? {}, entries);
+      const entries = await readDirectory(this.server, this.#walker, path, options ?? {});
       return entries as EntryOf<O>[];
     });
-  }
-
-  async #list(
-    path: Path,
-    below: string,
-    options: ReaddirOptions,
-    entries: (string | Buffer | RemoteDirent<string | Buffer>)[],
-  ): Promise<void> {
-    const { withFileTypes = false, recursive = false, encoding = 'utf8', signal } = options;
-    if (recursive && encoding === 'buffer') throw new TypeError('a recursive listing gives text');
-    const plus = withFileTypes || recursive;
-    const directories: string[] = [];
-    await this.#walker.at(path, 'scandir', true, options, async (place) => {
-      const { handle, attributes } = existing(place, 'scandir');
-      if (attributes.type !== FileType.directory) throw systemError(ERRNO.ENOTDIR, 'scandir');
-      for await (const page of listDirectory(this.server, handle, { plus, signal })) {
-        for (const entry of page.entries) {
-          const known = plus ? (entry.attributes ?? (await this.#entryAttributes(handle, entry.name, options))) : null;
-          const name = entryName(entry, encoding);
-          if (recursive && known?.type === FileType.directory) directories.push(name as string);
-          const full = below === '' ? name : joinPath(below, name);
-          const parent = typeof path === 'string' ? path : Buffer.from(path);
-          entries.push(withFileTypes ? new RemoteDirent(name, parent, known) : (full as string));
-        }
-      }
-    });
-    for (const name of directories) {
-      await this.#list(joinPath(path, name), below === '' ? name : `${below}/${name}`, options, entries);
-    }
-  }
-
-  async #entryAttributes(directory: Uint8Array, name: Uint8Array, options?: FileOptions) {
-    try {
-      return (await this.server.lookup(directory, name, options)).attributes;
-    } catch (error) {
-      if (error instanceof RemoteError && error.code === 'ENOENT') return null;
-      throw error;
-    }
   }
 
   /** Makes a directory; with `recursive` those above too, and gives the first one made (undefined: none). */
@@ -460,9 +415,4 @@ export class RemoteFiles {
     const call = options?.signal === undefined ? undefined : { signal: options.signal };
     return new RemoteFile({ server: this.server, inode, flags, path, options: call, onClose });
   }
-}
-
-function existing({ found }: Place, syscall: string): Found {
-  if (found === null) throw systemError(ERRNO.ENOENT, syscall);
-  return found;
 }

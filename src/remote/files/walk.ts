@@ -28,6 +28,12 @@ export interface Place {
   readonly wantsDirectory: boolean;
 }
 
+/** What is there, or ENOENT. */
+export function existing({ found }: Place, syscall: string): Found {
+  if (found === null) throw systemError(ERRNO.ENOENT, syscall);
+  return found;
+}
+
 interface Step {
   readonly handle: Handle;
   readonly attributes: Attributes | null;

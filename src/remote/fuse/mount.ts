@@ -87,6 +87,9 @@ function serve(
     ...(admission === undefined ? {} : { admission }),
   });
   session.start();
+  // A program that waits for an answer cannot even be killed: however we end, it gets one first.
+  const onExit = (): void => device.close();
+  process.once('exit', onExit);
   let ending: Promise<number> | null = null;
   const end = async (): Promise<number> => {
     const unwritten = await flushed(view);
@@ -94,6 +97,7 @@ function serve(
     session.stop();
     session.closeAll();
     device.close();
+    process.off('exit', onExit);
     // Files that were removed while open go now.
     await within(Promise.all([...view.nodes.all()].flatMap(({ leaving }) => [...leaving])), LEAVE_MS);
     return unwritten;

@@ -99,7 +99,8 @@ export class Runner {
     verdict: Verdict,
     bounced: Bounced | null,
   ): void {
-    if (verdict === 'bounce' && run.origin.bounceable) this.#bounce(run, operation, bounced);
+    // A change that must not be made is refused, whatever its system call makes of that.
+    if (verdict === 'bounce' && (run.origin.bounceable || operation.changes)) this.#bounce(run, operation, bounced);
     else if (verdict === 'predict' && prediction !== null) this.#predict(run, operation, prediction, bounced);
     else this.#wait(run, operation, bounced);
   }

@@ -3,14 +3,25 @@
  * It may touch the network through the RPC client.
  */
 import { RemoteError } from '../remote-error.ts';
+import type { RpcClient } from '../rpc/client.ts';
 import type { RpcOptions } from '../rpc/options.ts';
 import { RpcPool } from '../rpc/pool.ts';
 import type { Credential, Handle, ServerInfo } from '../server.ts';
-import { lookupPort, MNT, MOUNT_PROGRAM, PORTMAP_PORT, UMNT, withClient } from './mount.ts';
-import { FSINFO, NFS_PROGRAM, PATHCONF } from './procedures.ts';
+import { FSINFO, PATHCONF } from './file-system.ts';
+import {
+  EXPORT,
+  type ExportEntry,
+  lookupPort,
+  MNT,
+  MOUNT_PROGRAM,
+  MOUNT_VERSION,
+  PORTMAP_PORT,
+  UMNT,
+  withClient,
+} from './mount.ts';
+import { NFS_PROGRAM, NFS_VERSION } from './procedure.ts';
 import { Nfs3Server } from './server.ts';
 
-const VERSION = 3;
 /** More than a megabyte in one record gains nothing and delays what is behind it. */
 const MOST_IO = 1024 * 1024;
 const LEAST_IO = 512;
@@ -33,8 +44,8 @@ export interface Nfs3Options
 /** Mounts the export. Rejects with the server's reason (`ENOENT`, `EACCES`, …) or why there is no connection. */
 export async function connectNfs3(options: Nfs3Options): Promise<Nfs3Server> {
   const { signal, path } = options;
-  const port = options.port ?? (await lookupPort(rpcOptions(options, PORTMAP_PORT), NFS_PROGRAM, VERSION, signal));
-  const { root, mountPort } = await mount(options, port);
+  const port = options.port ?? (await lookupPort(rpcOptions(options, PORTMAP_PORT), NFS_PROGRAM, NFS_VERSION, signal));
+  const { value: root, port: mountPort } = await atMount(options, (client) => client.call(MNT, path, { signal }));
   const rpc = await RpcPool.connect(rpcOptions(options, port), signal);
   try {
     const info = await askInfo(rpc, root, signal);
@@ -51,28 +62,33 @@ export async function connectNfs3(options: Nfs3Options): Promise<Nfs3Server> {
   }
 }
 
-function rpcOptions(options: Nfs3Options, port: number): RpcOptions {
+function rpcOptions(options: Omit<Nfs3Options, 'path'>, port: number): RpcOptions {
   const { host, credential, timeoutMs, stallMs, connectTimeoutMs, maxOutstanding, busyPollUs } = options;
   return { host, port, credential, timeoutMs, stallMs, connectTimeoutMs, maxOutstanding, busyPollUs };
 }
 
-async function mount(options: Nfs3Options, nfsPort: number): Promise<{ root: Handle; mountPort: number }> {
-  const { signal, path } = options;
-  const on = async (mountPort: number) => {
-    const root = await withClient(rpcOptions(options, mountPort), signal, (client) =>
-      client.call(MNT, path, { signal }),
-    );
-    return { root, mountPort };
-  };
+/** What the server exports, and to whom. Rejects as {@link connectNfs3}; a server of v4 alone has no such list. */
+export async function listExports(options: Omit<Nfs3Options, 'path'>): Promise<ExportEntry[]> {
+  const { value } = await atMount(options, (client) => client.call(EXPORT, null, { signal: options.signal }));
+  return value;
+}
+
+/** Calls the MOUNT program wherever it is: on the port given for it, on that of NFS, or on the one the port mapper names. */
+async function atMount<T>(
+  options: Omit<Nfs3Options, 'path'>,
+  work: (client: RpcClient) => Promise<T>,
+): Promise<{ value: T; port: number }> {
+  const { signal } = options;
+  const on = async (port: number) => ({ value: await withClient(rpcOptions(options, port), signal, work), port });
   if (options.mountPort !== undefined) return on(options.mountPort);
   if (options.port !== undefined) {
     try {
-      return await on(nfsPort);
+      return await on(options.port);
     } catch (error) {
       if (!(error instanceof RemoteError && error.code === 'EOPNOTSUPP' && error.status === 0)) throw error;
     }
   }
-  return on(await lookupPort(rpcOptions(options, PORTMAP_PORT), MOUNT_PROGRAM, VERSION, signal));
+  return on(await lookupPort(rpcOptions(options, PORTMAP_PORT), MOUNT_PROGRAM, MOUNT_VERSION, signal));
 }
 
 async function askInfo(rpc: RpcPool, root: Handle, signal: AbortSignal | undefined): Promise<ServerInfo> {

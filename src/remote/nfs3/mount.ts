@@ -11,7 +11,7 @@ import type { XdrReader, XdrWriter } from '../xdr.ts';
 import { PATH_LIMIT, readHandle } from './types.ts';
 
 export const MOUNT_PROGRAM = 100005;
-const MOUNT_VERSION = 3;
+export const MOUNT_VERSION = 3;
 const PORTMAP_PROGRAM = 100000;
 const PORTMAP_VERSION = 2;
 export const PORTMAP_PORT = 111;

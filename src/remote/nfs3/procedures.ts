@@ -1,9 +1,8 @@
 /**
- * The twenty-two procedures of NFS version 3 (RFC 1813 section 3.3): how arguments and results are written.
+ * The procedures of NFS version 3 on objects and names (RFC 1813 section 3.3): how arguments and results are written.
  * Pure. A failed result carries attributes too; they are read (the reply is checked to its end) and dropped.
  */
 import { readEntryName } from '../entry-name.ts';
-import { statusError } from '../remote-error.ts';
 import type { Procedure } from '../rpc/message.ts';
 import {
   type AccessResult,
@@ -15,7 +14,6 @@ import {
   type DirectoryEntry,
   type DirectoryPosition,
   FileType,
-  type FsstatResult,
   type Handle,
   type LinkResult,
   type Name,
@@ -30,11 +28,11 @@ import {
   type WriteResult,
 } from '../server.ts';
 import { XdrError, type XdrReader, type XdrWriter } from '../xdr.ts';
+import { NFS_PROGRAM, NFS_VERSION, nothing, procedure, writeHandle } from './procedure.ts';
 import {
   PATH_LIMIT,
   readAttributes,
   readHandle,
-  readOk,
   readPostAttributes,
   readPostHandle,
   readU64,
@@ -43,40 +41,8 @@ import {
   writeSetAttributes,
 } from './types.ts';
 
-export const NFS_PROGRAM = 100003;
-const NFS_VERSION = 3;
 const STABILITIES: readonly Stability[] = ['unstable', 'dataSync', 'fileSync'];
 const CREATE_MODES: readonly CreateMode[] = ['unchecked', 'guarded', 'exclusive'];
-
-interface Shape<Args, Result> {
-  readonly idempotent: boolean;
-  encode(writer: XdrWriter, args: Args): void;
-  /** What follows NFS3_OK. */
-  ok(reader: XdrReader, args: Args): Result;
-  /** What follows any other status. */
-  failed(reader: XdrReader): unknown;
-}
-
-function procedure<Args, Result>(name: string, number: number, shape: Shape<Args, Result>): Procedure<Args, Result> {
-  return {
-    name,
-    number,
-    program: NFS_PROGRAM,
-    version: NFS_VERSION,
-    idempotent: shape.idempotent,
-    encode: shape.encode,
-    decode(reader, args) {
-      const status = readOk(reader, name);
-      if (status === 0) return shape.ok(reader, args);
-      shape.failed(reader);
-      reader.finish();
-      throw statusError(name, status);
-    },
-  };
-}
-
-const nothing = (): void => {};
-const writeHandle = (writer: XdrWriter, handle: Handle): void => writer.opaque(handle);
 
 export const NULL: Procedure<null, void> = {
   name: 'NULL',
@@ -379,74 +345,6 @@ export const READDIRPLUS = procedure<ReaddirArgs, ReaddirResult>('READDIRPLUS', 
     writer.halves(args.nameBytes, args.bytes);
   },
   ok: (reader, args) => readListing(reader, args, true),
-  failed: readPostAttributes,
-});
-
-export const FSSTAT = procedure<Handle, FsstatResult>('FSSTAT', 18, {
-  idempotent: true,
-  encode: writeHandle,
-  ok(reader) {
-    readPostAttributes(reader);
-    const result = {
-      totalBytes: reader.u64Clamped(),
-      freeBytes: reader.u64Clamped(),
-      availableBytes: reader.u64Clamped(),
-      totalFiles: reader.u64Clamped(),
-      freeFiles: reader.u64Clamped(),
-      availableFiles: reader.u64Clamped(),
-    };
-    reader.u32(); // invarsec: how long this may be believed; nothing here keeps it
-    return result;
-  },
-  failed: readPostAttributes,
-});
-
-/** FSINFO3resok; sizes in bytes. */
-export interface Fsinfo {
-  readonly readMax: number;
-  readonly writeMax: number;
-  readonly readdirPreferred: number;
-  readonly maxFileSize: number;
-  /** FSF3_* bits. */
-  readonly properties: number;
-}
-
-export const FSINFO = procedure<Handle, Fsinfo>('FSINFO', 19, {
-  idempotent: true,
-  encode: writeHandle,
-  ok(reader) {
-    readPostAttributes(reader);
-    const readMax = reader.u32();
-    reader.skip(8); // preferred size and multiple: the largest is as good
-    const writeMax = reader.u32();
-    reader.skip(8);
-    const readdirPreferred = reader.u32();
-    const maxFileSize = reader.u64Clamped();
-    reader.skip(8); // time_delta
-    return { readMax, writeMax, readdirPreferred, maxFileSize, properties: reader.u32() };
-  },
-  failed: readPostAttributes,
-});
-
-export interface Pathconf {
-  readonly linkMax: number;
-  readonly nameMax: number;
-  readonly caseInsensitive: boolean;
-}
-
-export const PATHCONF = procedure<Handle, Pathconf>('PATHCONF', 20, {
-  idempotent: true,
-  encode: writeHandle,
-  ok(reader) {
-    readPostAttributes(reader);
-    const linkMax = reader.u32();
-    const nameMax = reader.u32();
-    reader.bool(); // no_trunc
-    reader.bool(); // chown_restricted
-    const caseInsensitive = reader.bool();
-    reader.bool(); // case_preserving
-    return { linkMax, nameMax, caseInsensitive };
-  },
   failed: readPostAttributes,
 });
 

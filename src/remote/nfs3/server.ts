@@ -35,6 +35,7 @@ import type {
   WriteResult,
 } from '../server.ts';
 import { FileType } from '../server.ts';
+import { FSSTAT } from './file-system.ts';
 import * as nfs from './procedures.ts';
 import { isEcho, lookupOrNull, madeJustNow } from './replayed.ts';
 
@@ -209,7 +210,7 @@ export class Nfs3Server implements RemoteServer {
   }
 
   fsstat(handle: Handle, options?: CallOptions): Promise<FsstatResult> {
-    return this.#rpc.call(nfs.FSSTAT, handle, options);
+    return this.#rpc.call(FSSTAT, handle, options);
   }
 
   batch(operations: readonly Operation[], options?: CallOptions): Promise<BatchResult[]> {

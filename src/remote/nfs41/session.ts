@@ -36,6 +36,7 @@ const DELAY_FIRST_MS = 10;
 const DELAY_MOST_MS = 1000;
 const CLOSE_TIMEOUT_MS = 1000;
 const DEFAULT_LEASE_SECONDS = 60;
+const LEASE_MOST_SECONDS = 3600;
 const TOO_MUCH: readonly number[] = [Status.resource, Status.tooManyOps, Status.reqTooBig];
 /** Any single operation of a batch has fewer steps. */
 const LEAST_OPERATIONS = 16;
@@ -122,7 +123,7 @@ export class Session {
 
   /** The server's lease time: half of it without a request, and one is sent. */
   setLease(seconds: number): void {
-    this.#leaseSeconds = Math.max(1, seconds);
+    this.#leaseSeconds = Math.min(Math.max(1, seconds), LEASE_MOST_SECONDS);
     this.#armLease();
   }
 
@@ -147,6 +148,8 @@ export class Session {
     for (let delays = 0; ; ) {
       if (this.#closed) throw transportError('ECANCELED', 'COMPOUND', 'closed');
       if (options?.signal?.aborted) throw abortReason(options.signal);
+      // A renewal that failed earlier is tried anew by whoever comes next.
+      this.#replaceIfWorn(this.#current);
       if (this.#renewing !== null) await certainly(before(this.#renewing, deadline));
       const session = this.#current;
       const reply = await this.#run(compound, session, deadline, options);
@@ -191,8 +194,9 @@ export class Session {
     this.#lastRun = performance.now();
     if (reply.done(0)) {
       slot.sequenceId = sequence.sequenceId;
-      slots.limit(reply.sequence.targetHighestSlot + 1);
+      const limited = slots.limit(reply.sequence.targetHighestSlot + 1);
       slots.release(slot);
+      if (limited) this.#replaceIfWorn(session);
       if ((reply.sequence.flags & LOST_STATE) !== 0) this.#onLostState();
       return reply;
     }
@@ -247,11 +251,15 @@ export class Session {
     }
   }
 
-  /** With half of its slots in doubt a session is replaced by another. */
+  /** The slot's last request may have been executed or not; those that follow must know. */
   #retire(session: Current, slot: Slot): void {
     session.slots.retire(slot);
-    if (session.slots.usable * 2 > session.fore.maxRequests || session !== this.#current || this.#closed) return;
-    void this.#renew(session, true).catch(() => {});
+    this.#replaceIfWorn(session);
+  }
+
+  /** With half of its slots in doubt a session is replaced by another. */
+  #replaceIfWorn(session: Current): void {
+    if (session.slots.worn) void this.#renew(session, true).catch(() => {});
   }
 
   #renew(lostSession: Current, destroy = false): Promise<void> {

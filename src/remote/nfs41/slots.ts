@@ -25,19 +25,22 @@ export class SlotTable {
   #waitingHead = 0;
   /** Slots from here on are not to be used: the server wants fewer. */
   #limit: number;
-  #retired = 0;
+  readonly #inDoubt: boolean[];
   /** The highest slot ever used, which every request tells. */
   highestUsed = 0;
 
   constructor(count: number) {
     this.#slots = Array.from({ length: count }, (_, id) => ({ id, sequenceId: 0 }));
     this.#free = this.#slots.map(() => true);
+    this.#inDoubt = this.#slots.map(() => false);
     this.#limit = count;
   }
 
-  /** Slots that can be used now or later. */
-  get usable(): number {
-    return this.#slots.length - this.#retired;
+  /** Half of the slots that the server wants in use are in doubt: time for another session. */
+  get worn(): boolean {
+    let inDoubt = 0;
+    for (let id = 0; id < this.#limit; id++) if (this.#inDoubt[id]) inDoubt++;
+    return inDoubt * 2 >= this.#limit;
   }
 
   /** A free slot, or null: then `wait`. */
@@ -64,16 +67,17 @@ export class SlotTable {
   }
 
   /** The server may or may not have seen the slot's last request, so it cannot be used any more. */
-  retire(_slot: Slot): void {
-    this.#retired++;
+  retire({ id }: Slot): void {
+    this.#inDoubt[id] = true;
   }
 
-  /** The server wants `count` slots in use. */
-  limit(count: number): void {
+  /** The server wants `count` slots in use. Gives whether that is news. */
+  limit(count: number): boolean {
     const limit = Math.max(1, Math.min(count, this.#slots.length));
-    if (limit === this.#limit) return;
+    if (limit === this.#limit) return false;
     this.#limit = limit;
     this.#serve();
+    return true;
   }
 
   /** Whoever waits is told: a new session has come, or none will. */

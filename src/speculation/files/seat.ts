@@ -183,7 +183,7 @@ export class SpeculationSeat implements Admission {
     if (!operation.changes && prediction !== null && this.#shows(operation).some(isAssumed)) return 'predict';
     const why = this.#unusable(member, operation, prediction, truthNext);
     if (why !== null) return this.#wait(member, operation, why);
-    const joins = operation.changes ? this.#mayMutate(member) : !this.engine.needsCheckpoint(member.object);
+    const joins = this.#joins(member, operation);
     if (!this.judgement.pays(operation.kind, !joins)) return this.#wait(member, operation, 'does not pay');
     if (joins) {
       if (operation.changes) this.#beforeAssuming(operation);
@@ -258,20 +258,21 @@ export class SpeculationSeat implements Admission {
         this.#refused(event.token, event.reason, event.replied);
         return;
       case 'needs':
-        this.#needs(event.pid, event.on);
+        this.#needs(event.pid, event.child);
         return;
       case 'held':
         this.#held(event.pid, event.call, event.why);
         return;
       case 'exitHeld': {
         const member = this.#group.get(event.pid);
-        if (member !== undefined) {
+        if (member !== undefined && !member.doomed) {
           member.exited = true;
           this.engine.settle(member.object);
         }
         return;
       }
       case 'rolledBack':
+        this.#alsoUndone(event.checkpoints);
         for (const pid of event.restored) {
           const member = this.#group.get(pid);
           if (member === undefined) continue;
@@ -375,6 +376,13 @@ export class SpeculationSeat implements Admission {
       if (node.opens === 0 || node.attributes.type !== FileType.regular) return false;
       return this.#strangers || node.parent === null || this.#group.holdsOpen(nameIn(node.parent, node));
     });
+  }
+
+  /** May the operation be part of the member's present interval? */
+  #joins(member: Member, { changes, kind }: ViewOperation): boolean {
+    if (changes) return this.#mayMutate(member);
+    // What is opened may be written to, and its close cannot be bounced for a checkpoint of its own.
+    return !this.engine.needsCheckpoint(member.object) && (kind !== 'open' || this.#mayMutate(member));
   }
 
   /** May the member's present interval take one more mutation? */
@@ -487,24 +495,26 @@ export class SpeculationSeat implements Admission {
     pause.answered(reason, replied);
   }
 
-  /** The process can only go on if it depends on what others depend on. */
-  #needs(pid: Pid, on: readonly Pid[]): void {
+  /** The process can only go on if it depends on what its child depends on. */
+  #needs(pid: Pid, child: Pid): void {
     const member = this.#group.get(pid);
-    if (member === undefined || member.doomed || this.#backend === null) return;
-    const others = on.map((other) => this.#group.get(other)).filter((other) => other !== undefined);
-    const rests = others.map(({ object }) => object.log.at(-1) ?? null);
-    const fresh = others.some(({ object }) => this.engine.needsCheckpoint(member.object, object));
+    const other = this.#group.get(child);
+    // Also where what it would learn is about to be undone.
+    if (member === undefined || member.doomed || !other || other.doomed || this.#backend === null) return;
+    const { object } = other;
+    const rest = object.log.at(-1);
+    const fresh = this.engine.needsCheckpoint(member.object, object);
     const token = ++this.#token;
     const absorb = (): void => {
-      for (const { object } of others) this.engine.absorb(member.object, object);
+      this.engine.absorb(member.object, object);
       const present = this.engine.present(member.object);
-      // One of them was undone while the checkpoint was taken.
-      if (present !== null && rests.some((rest) => rest?.state === 'rolledBack')) this.engine.abandon(present);
+      // It was undone while the checkpoint was taken.
+      if (present !== null && rest?.state === 'rolledBack') this.engine.abandon(present);
       this.engine.settle(member.object);
     };
     if (!fresh && member.object.log.at(-1)?.checkpoint != null) {
       absorb();
-      this.#backend.proceed(pid, token, false);
+      this.#backend.proceed(pid, child, token, false);
       return;
     }
     if (!this.#mayPause(member)) return;
@@ -515,7 +525,7 @@ export class SpeculationSeat implements Admission {
       sinceMs: this.#options.now(),
       answered: (refusal) => refusal === null && absorb(),
     });
-    this.#backend.proceed(pid, token, true);
+    this.#backend.proceed(pid, child, token, true);
   }
 
   #held(pid: Pid, call: string, why: string): void {
@@ -555,6 +565,17 @@ export class SpeculationSeat implements Admission {
     });
     // In this order also among rollbacks.
     if (checkpoints.length > 0) void this.#invalidated.then(() => this.#backend?.rollback(checkpoints));
+  }
+
+  /** The tracer undoes parents that were told of an exit which is undone; here that is known before, or it is made up for. */
+  #alsoUndone(checkpoints: readonly CheckpointId[]): void {
+    const undone = new Set(checkpoints);
+    for (const interval of [...this.engine.intervals]) {
+      const checkpoint = checkpointOf(interval.checkpoint);
+      if (checkpoint === null || !undone.has(checkpoint) || interval.state !== 'open') continue;
+      this.statistics.unexpected++;
+      this.engine.abandon(interval);
+    }
   }
 
   // ---- requests that are held

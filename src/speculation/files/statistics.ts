@@ -4,8 +4,7 @@
  */
 
 export interface SpeculationStatistics {
-  /** Requests of the group that the cache could answer by itself, that were predicted, and that waited. */
-  local: number;
+  /** Requests of the group that were predicted, and that waited. */
   predictedReads: number;
   predictedMutations: number;
   waited: number;
@@ -23,10 +22,10 @@ export interface SpeculationStatistics {
   batches: number;
   sent: number;
   repaired: number;
+  /** Checkpoints that the processes lost and the engine did not expect to; 0 unless something is wrong. */
+  unexpected: number;
   /** Milliseconds between an answer given ahead and its truth, for those that were right: what would have been waited. */
   savedMs: number;
-  /** Milliseconds that processes of the group waited for the truth all the same. */
-  waitedMs: number;
   /** Most held at one time. */
   peakSpeculations: number;
   peakOutputBytes: number;
@@ -34,7 +33,6 @@ export interface SpeculationStatistics {
 
 export function newStatistics(): SpeculationStatistics {
   return {
-    local: 0,
     predictedReads: 0,
     predictedMutations: 0,
     waited: 0,
@@ -50,8 +48,8 @@ export function newStatistics(): SpeculationStatistics {
     batches: 0,
     sent: 0,
     repaired: 0,
+    unexpected: 0,
     savedMs: 0,
-    waitedMs: 0,
     peakSpeculations: 0,
     peakOutputBytes: 0,
   };
@@ -67,7 +65,7 @@ export function describeStatistics(s: SpeculationStatistics, elapsedMs: number):
       `(${s.restored} processes restored, ${s.killed} that never were)`,
     `changes: ${s.sent} sent in ${s.batches} batches${s.repaired > 0 ? `, ${s.repaired} repaired` : ''}`,
     ...(s.waited > 0 ? [`waited: ${reasons(s.waits)}`] : []),
-    `time: ${seconds(elapsedMs)}, about ${seconds(s.savedMs)} of waiting done ahead, ${seconds(s.waitedMs)} waited`,
+    `time: ${seconds(elapsedMs)}, about ${seconds(s.savedMs)} of waiting done ahead`,
     '',
   ].join('\n');
 }

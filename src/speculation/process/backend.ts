@@ -74,12 +74,10 @@ export type ProcessEvent =
   /** It waits for the truth: it is stopped at a call that must not be made speculatively, until it depends on nothing. */
   | { readonly type: 'held'; readonly pid: Pid; readonly call: string; readonly why: string }
   /**
-   * It cannot go on unless it depends on what `on` depend on. Answer `proceed`, or do nothing: then it goes on by itself
-   * when they have been resolved.
-   * `wait`: `on` are children whose exits are held, and it waits for one (it may run natively so far).
-   * `pipe`: it reads a pipe whose writers `on` are speculative.
+   * It waits for this child (it may run natively so far), whose exit is held: it can go on if it depends on what the child
+   * depends on. Answer `proceed`, or do nothing: then it goes on by itself when the child has been resolved.
    */
-  | { readonly type: 'needs'; readonly pid: Pid; readonly kind: 'wait' | 'pipe'; readonly on: readonly Pid[] }
+  | { readonly type: 'needs'; readonly pid: Pid; readonly child: Pid }
   /** Output was withheld; `total` counts the bytes withheld and not yet emitted in the whole run. */
   | {
       readonly type: 'withheld';
@@ -164,11 +162,11 @@ export interface ProcessBackend {
   checkpoint(pid: Pid, token: number, reply?: Reply): void;
 
   /**
-   * Answers `needs`: the process goes on, depending on the others from now on. With `fresh` (or where the process has no
+   * Answers `needs`: the process goes on, depending on the child from now on. With `fresh` (or where the process has no
    * open checkpoint) a checkpoint is taken first and told by `checkpointed` with `token`; otherwise its newest one must
-   * do, and the engine makes that one depend on the others'.
+   * do, and the engine makes that one depend on the child's.
    */
-  proceed(pid: Pid, token: number, fresh: boolean): void;
+  proceed(pid: Pid, child: Pid, token: number, fresh: boolean): void;
 
   /**
    * Forgets a checkpoint: what was done since stays done, unless it depends on another.

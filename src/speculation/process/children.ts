@@ -61,7 +61,7 @@ function ask(core: TracerCore, waiter: Tracee, child: Tracee): void {
   waiter.watched = true;
   if (waiter.asked.has(child.pid)) return;
   waiter.asked.add(child.pid);
-  core.emit({ type: 'needs', pid: waiter.pid, kind: 'wait', on: [child.pid] });
+  core.emit({ type: 'needs', pid: waiter.pid, child: child.pid });
 }
 
 /** The process stands before a wait. */
@@ -140,17 +140,17 @@ export function settle(tracee: Tracee): void {
 }
 
 /**
- * The engine has agreed: `tracee`, which stands behind its interrupted or cancelled wait, is told of a child. False if
- * there is none (any more).
+ * The engine has agreed: `tracee`, which stands behind its interrupted or cancelled wait, is told of this child. False if
+ * its end is not held (any more).
  */
-export function tellWaiter(core: TracerCore, tracee: Tracee, registers: SavedRegisters): boolean {
+export function tellWaiter(core: TracerCore, tracee: Tracee, registers: SavedRegisters, pid: Pid): boolean {
   const { registers: now } = core.injector;
   now.load(registers);
   const name = callOf(core, now.call);
   if (!name) return false;
   const request = waitRequest(name, (i) => now.argument(i));
-  const child = [...tracee.children].find((one) => hasFinished(one) && asksFor(request, tracee.pid, one.pid));
-  if (!child?.exitStatus) return false;
+  const child = [...tracee.children].find((one) => one.pid === pid);
+  if (!child?.exitStatus || !hasFinished(child) || !asksFor(request, tracee.pid, pid)) return false;
   child.toldAfter = tracee.checkpoints.at(-1);
   tracee.asked.delete(child.pid);
   tracee.toReap.add(child.pid);

@@ -64,8 +64,8 @@ export class ProcessHost implements ProcessBackend {
     this.#send({ do: 'checkpoint', pid, token, reply });
   }
 
-  proceed(pid: Pid, token: number, fresh: boolean): void {
-    this.#send({ do: 'proceed', pid, token, fresh });
+  proceed(pid: Pid, child: Pid, token: number, fresh: boolean): void {
+    this.#send({ do: 'proceed', pid, child, token, fresh });
   }
 
   commit(checkpoint: CheckpointId): void {

@@ -6,7 +6,13 @@ import type { CheckpointId, LaunchOptions, Pid, ProcessEvent, Reply } from './ba
 export type Command =
   | { readonly do: 'start' }
   | { readonly do: 'checkpoint'; readonly pid: Pid; readonly token: number; readonly reply: Reply | undefined }
-  | { readonly do: 'proceed'; readonly pid: Pid; readonly token: number; readonly fresh: boolean }
+  | {
+      readonly do: 'proceed';
+      readonly pid: Pid;
+      readonly child: Pid;
+      readonly token: number;
+      readonly fresh: boolean;
+    }
   | { readonly do: 'commit'; readonly checkpoint: CheckpointId }
   | { readonly do: 'rollback'; readonly checkpoints: readonly CheckpointId[] }
   | { readonly do: 'pass'; readonly pid: Pid }

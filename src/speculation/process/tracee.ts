@@ -71,8 +71,8 @@ export interface CheckpointWish {
   readonly token: number;
   readonly reply: Reply | undefined;
   replied: boolean;
-  /** Answers `needs`: after the checkpoint (if any) the wait is emulated. */
-  readonly proceeds: boolean;
+  /** Answers `needs`: after the checkpoint (if any) the process is told of the end of this child. 0: it was not that. */
+  readonly child: Pid;
   /** A checkpoint is to be taken (else only to proceed). */
   readonly fresh: boolean;
 }

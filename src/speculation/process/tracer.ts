@@ -378,7 +378,7 @@ export class Tracer {
       if (tracee?.hold === Hold.ASKED) this.pass(pid);
       return;
     }
-    const wish = { token, reply, replied: false, proceeds: false, fresh: true };
+    const wish = { token, reply, replied: false, child: 0, fresh: true };
     if (tracee.hold === Hold.ASKED) {
       tracee.hold = Hold.NONE;
       tracee.wish = wish;
@@ -421,7 +421,7 @@ export class Tracer {
     this.#emit({ type: 'refused', pid: tracee.pid, token, reason, replied });
   }
 
-  proceed(pid: Pid, token: number, fresh: boolean): void {
+  proceed(pid: Pid, child: Pid, token: number, fresh: boolean): void {
     const { core } = this;
     const tracee = core.tracees.get(pid);
     if (!tracee || tracee.doomed || tracee.undo || tracee.wish) {
@@ -432,7 +432,7 @@ export class Tracer {
       token,
       reply: undefined,
       replied: false,
-      proceeds: true,
+      child,
       fresh: fresh || tracee.checkpoints.length === 0,
     };
     tracee.asked.clear();
@@ -499,7 +499,7 @@ export class Tracer {
       this.#emit({ type: 'checkpointed', pid: tracee.pid, checkpoint: made.id, token: wish.token });
     }
     tracee.wish = undefined;
-    if (wish.proceeds && tellWaiter(core, tracee, saved)) return;
+    if (wish.child !== 0 && tellWaiter(core, tracee, saved, wish.child)) return;
     this.#restart(tracee, saved, repeat);
   }
 

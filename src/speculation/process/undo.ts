@@ -158,6 +158,7 @@ export class Undo {
     tracee.waiting = false;
     tracee.repeating = checkpoint.repeat;
     tracee.asked.clear();
+    tracee.parent?.asked.delete(tracee.pid);
     core.log(() => `restored ${tracee.pid} to ${checkpoint.id}`);
   }
 

@@ -23,7 +23,7 @@ function carryOut(command: Command): void {
       tracer.checkpoint(command.pid, command.token, command.reply);
       return;
     case 'proceed':
-      tracer.proceed(command.pid, command.token, command.fresh);
+      tracer.proceed(command.pid, command.child, command.token, command.fresh);
       return;
     case 'commit':
       tracer.commit(command.checkpoint);

@@ -98,6 +98,7 @@ test('sparse: a byte beyond 2^40, holes read as zeros and take no room', async (
   const stats = await files.stat('/sparse');
   assert.equal(stats.size, far + 3);
   assert.ok(stats.blocks * 512 < 1_000_000);
+  await assert.rejects(files.readFile('/sparse'), { code: 'EFBIG' });
 });
 
 test('streams: what goes in comes out, ranges, back-pressure, errors', async (t) => {

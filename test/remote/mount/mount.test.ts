@@ -297,31 +297,33 @@ test('without privileges, through fusermount3', async (t) => {
   assert.equal(statSync(join(server.exportDir, 'f')).uid, id);
 });
 
-test('the server is killed and restarted under load: programs wait, and nothing is lost', async (t) => {
-  if (!needFuse(t)) return;
-  const server = await startGanesha(t);
-  if (server === null) return;
-  const { directory } = await startMount(t, server.url('3'));
-  const script = `
-    i=0
-    while [ $i -lt 30 ]; do
-      mkdir d$i; head -c 300000 /dev/zero | tr '\\0' "$((i % 10))" > d$i/f; mv d$i/f d$i/g; i=$((i + 1))
-    done
-    cat d*/g | wc -c`;
-  const running = shell(script, directory);
-  for (const each of [5, 15]) {
-    await until(`directory ${each} is there`, () => existsSync(join(server.exportDir, `d${each}`)));
-    await server.kill();
-    await server.restart();
-  }
-  const ran = await running;
-  assert.equal(ran.status, 0, ran.stderr);
-  assert.equal(ran.stdout.trim(), String(30 * 300_000));
-  for (let i = 0; i < 30; i++) {
-    const data = readFileSync(join(server.exportDir, `d${i}`, 'g'));
-    assert.ok(data.length === 300_000 && data.every((byte) => byte === 0x30 + (i % 10)), `d${i}`);
-  }
-});
+for (const version of ['3', '4.1'] as const) {
+  test(`the server is killed and restarted under load: programs wait, and nothing is lost (NFSv${version})`, async (t) => {
+    if (!needFuse(t)) return;
+    const server = await startGanesha(t);
+    if (server === null) return;
+    const { directory } = await startMount(t, server.url(version));
+    const script = `
+      i=0
+      while [ $i -lt 30 ]; do
+        mkdir d$i; head -c 300000 /dev/zero | tr '\\0' "$((i % 10))" > d$i/f; mv d$i/f d$i/g; i=$((i + 1))
+      done
+      cat d*/g | wc -c`;
+    const running = shell(script, directory);
+    for (const each of [5, 15]) {
+      await until(`directory ${each} is there`, () => existsSync(join(server.exportDir, `d${each}`)));
+      await server.kill();
+      await server.restart();
+    }
+    const ran = await running;
+    assert.equal(ran.status, 0, ran.stderr);
+    assert.equal(ran.stdout.trim(), String(30 * 300_000));
+    for (let i = 0; i < 30; i++) {
+      const data = readFileSync(join(server.exportDir, `d${i}`, 'g'));
+      assert.ok(data.length === 300_000 && data.every((byte) => byte === 0x30 + (i % 10)), `d${i}`);
+    }
+  });
+}
 
 test('a program that waits for a silent server can be killed', async (t) => {
   if (!needFuse(t)) return;
@@ -339,6 +341,22 @@ test('a program that waits for a silent server can be killed', async (t) => {
   assert.equal(await exited, 'SIGKILL');
   server.resume();
   assert.equal((await shell('ls', directory)).status, 0);
+});
+
+test('Ctrl-C while the server is silent: the mount goes, and whoever waited is told', async (t) => {
+  if (!needFuse(t)) return;
+  const server = await startGanesha(t);
+  if (server === null) return;
+  const { directory, child, exited } = await startMount(t, server.url('3'));
+  server.pause();
+  const asking = spawn('mkdir', [join(directory, 'd')], { cwd: '/', stdio: 'ignore' });
+  const told = new Promise<number | null>((resolve) => asking.once('exit', (code) => resolve(code)));
+  await until('it waits in the kernel', () => /^mkdir /.test(waitsIn(asking.pid!)));
+  child.kill('SIGINT');
+  assert.equal(await exited, 0);
+  assert.ok(!isMounted(directory));
+  assert.notEqual(await told, 0);
+  server.resume();
 });
 
 test('a directory of many files is listed whole, and a program starts from the mount', async (t) => {

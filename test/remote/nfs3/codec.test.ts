@@ -2,7 +2,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
+import * as fileSystem from '../../../src/remote/nfs3/file-system.ts';
 import * as mount from '../../../src/remote/nfs3/mount.ts';
+import { NFS_PROGRAM } from '../../../src/remote/nfs3/procedure.ts';
 import * as nfs from '../../../src/remote/nfs3/procedures.ts';
 import { RemoteError } from '../../../src/remote/remote-error.ts';
 import { type Procedure, TryLater } from '../../../src/remote/rpc/message.ts';
@@ -42,9 +44,9 @@ const CASES: readonly [procedure: unknown, args: unknown][] = [
   [nfs.LINK, { handle, directory, name }],
   [nfs.READDIR, { directory, position: null, nameBytes: 100, bytes: 1000 }],
   [nfs.READDIRPLUS, { directory, position: null, nameBytes: 100, bytes: 1000 }],
-  [nfs.FSSTAT, handle],
-  [nfs.FSINFO, handle],
-  [nfs.PATHCONF, handle],
+  [fileSystem.FSSTAT, handle],
+  [fileSystem.FSINFO, handle],
+  [fileSystem.PATHCONF, handle],
   [nfs.COMMIT, { handle, offset: 0, length: 0 }],
   [mount.MOUNT_NULL, null],
   [mount.MNT, '/export'],
@@ -55,7 +57,7 @@ const CASES: readonly [procedure: unknown, args: unknown][] = [
 ];
 
 test('there are twenty-two procedures, with the numbers of RFC 1813', () => {
-  const numbers = CASES.map(([procedure]) => procedure as Any).filter((p) => p.program === nfs.NFS_PROGRAM);
+  const numbers = CASES.map(([procedure]) => procedure as Any).filter((p) => p.program === NFS_PROGRAM);
   assert.deepEqual(
     numbers.map((p) => p.number),
     Array.from({ length: 22 }, (_, i) => i),

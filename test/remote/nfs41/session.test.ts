@@ -228,6 +228,38 @@ test('no answer in time: indeterminate for a change, not for a look; the slot is
   assert.equal(server.session.renewals, 1);
 });
 
+test('the only slot that the server wants in use is in doubt: another session takes over', async (t) => {
+  const { fake, server } = await setUp(t, (server) => {
+    server.maxSlots = 4;
+  });
+  fake.targetSlot = 0;
+  await server.getattr(server.root);
+  once(fake, { kind: 'silence' }, Op.getattr);
+  await assert.rejects(server.getattr(server.root, { timeoutMs: 50 }), { code: 'ETIMEDOUT' });
+  await server.mkdir(server.root, name('a'), {}, { timeoutMs: 20_000 });
+  assert.deepEqual([fake.effects, server.session.renewals], [['+a'], 1]);
+});
+
+test('a session that could not be replaced is replaced by whoever comes next', async (t) => {
+  const { fake, server } = await setUp(t, (server) => {
+    server.maxSlots = 1;
+  });
+  let silent = true;
+  let refused = 0;
+  fake.onCompound = (ops) => {
+    if (ops.includes(Op.getattr) && silent) return { kind: 'silence' };
+    if (!ops.includes(Op.createSession) || refused++ > 0) return null;
+    return { kind: 'status', op: Op.createSession, status: Status.inval };
+  };
+  await assert.rejects(server.getattr(server.root, { timeoutMs: 50 }), { code: 'ETIMEDOUT' });
+  silent = false;
+  // This one may still be told of the attempt that failed.
+  await server.mkdir(server.root, name('a'), {}, { timeoutMs: 20_000 }).catch(() => {});
+  await server.mkdir(server.root, name('b'), {}, { timeoutMs: 20_000 });
+  assert.equal(fake.effects.at(-1), '+b');
+  assert.ok(refused >= 2);
+});
+
 test('every wait is bounded: for a slot, for a session, for a server that is gone', async (t) => {
   const { fake, server } = await setUp(t, (server) => {
     server.maxSlots = 1;

@@ -95,3 +95,35 @@ test('long records: what is put straight into their memory is part of them', () 
     { numRuns: 60 },
   );
 });
+
+test('any bytes are records, or none: never more memory than the limit, never another error', () => {
+  const limit = 1 << 16;
+  const mark = fc.oneof(
+    fc.constantFrom(0, 4, 0x8000_0000, 0x8000_0008, 0xffff_ffff),
+    fc.integer({ min: 0, max: 2 ** 32 - 1 }),
+  );
+  const piece = fc.record({ mark, bytes: fc.uint8Array({ maxLength: 64 }) });
+  fc.assert(
+    fc.property(fc.array(piece, { maxLength: 40 }), (pieces) => {
+      let gathered = 0;
+      const decoder = new RecordDecoder(limit, (reader) => {
+        gathered += reader.remaining;
+        assert.ok(reader.remaining <= limit);
+      });
+      let sent = 0;
+      try {
+        for (const { mark, bytes } of pieces) {
+          const stream = Buffer.alloc(4 + bytes.length);
+          stream.writeUInt32BE(mark);
+          stream.set(bytes, 4);
+          decoder.push(stream, stream.length);
+          sent += stream.length;
+          assert.ok((decoder.room?.length ?? 0) <= limit);
+        }
+      } catch (error) {
+        assert.ok(error instanceof RecordError, String(error));
+      }
+      assert.ok(gathered <= sent + 68);
+    }),
+  );
+});

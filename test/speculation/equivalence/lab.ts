@@ -209,7 +209,9 @@ export class EquivalenceLab {
         ? `hung; last events:\n${events.map((event) => JSON.stringify(event)).join('\n')}`
         : left.length > 0
           ? `left processes behind: ${left.join(', ')}`
-          : null;
+          : statistics.unexpected > 0
+            ? `${statistics.unexpected} rollbacks that the engine knew nothing of`
+            : null;
       const got = { stdout: stdout!, stderr: stderr!, ...status, tree: treeOf(remote) };
       return { got, statistics, trouble };
     } finally {

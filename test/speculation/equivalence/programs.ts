@@ -148,7 +148,7 @@ function racing(seed: number): string[] {
       'ls doc/a',
       `if [ -e ${path} ]; then echo ${i} there; else echo ${i} gone; fi`,
       `wc -c < ${path}`,
-      `while read a b; do echo $a $b; done < ${path} | tail -1`,
+      `read a b < ${path}; echo $b $a`,
       `sort -r < ${path} | head -1 > out/sorted; cat out/sorted`,
       `x=$(cat ${path}); echo \${#x} > out/length; cat out/length`,
     ];

@@ -75,7 +75,7 @@ function follow(run: RandomRun, options: LaunchOptions): Promise<Omit<RandomResu
   const random = generator(seed);
   const open = new Map<CheckpointId, Known>();
   const birth = new Map<Pid, Set<CheckpointId>>();
-  const proceeding = new Map<number, readonly Pid[]>();
+  const proceeding = new Map<number, Pid>();
   let token = 1;
   let rollbacks = 0;
   let rolling = false;
@@ -150,7 +150,8 @@ function follow(run: RandomRun, options: LaunchOptions): Promise<Omit<RandomResu
           return;
         case 'checkpointed': {
           const dependsOn = dependenciesOf(event.pid);
-          for (const pid of proceeding.get(event.token) ?? []) for (const id of dependenciesOf(pid)) dependsOn.add(id);
+          const told = proceeding.get(event.token);
+          if (told !== undefined) for (const id of dependenciesOf(told)) dependsOn.add(id);
           proceeding.delete(event.token);
           open.set(event.checkpoint, { pid: event.pid, dependsOn });
           return;
@@ -160,8 +161,8 @@ function follow(run: RandomRun, options: LaunchOptions): Promise<Omit<RandomResu
           return;
         case 'needs':
           if (random() < 0.2) return; // it waits until the exit is real
-          proceeding.set(token, event.on);
-          host.proceed(event.pid, token++, true);
+          proceeding.set(token, event.child);
+          host.proceed(event.pid, event.child, token++, true);
           return;
         case 'rolledBack':
           rolling = false;
