@@ -12,10 +12,18 @@ import { buildPostmark } from './peers/postmark.ts';
 export interface Work {
   readonly name: string;
   /** Puts what it needs into an empty directory on the server. */
-  prepare(directory: string): void;
+  prepare(at: ServerDirectory): void;
   readonly script: string;
   /** Nearly all of it is file work, so that a slow CPU does not decide. */
   readonly light: boolean;
+}
+
+export interface ServerDirectory {
+  /** As this process sees it. */
+  readonly path: string;
+  /** As who sees the server's mounts sees it, which needs `enter` before a command. */
+  readonly insidePath: string;
+  readonly enter: readonly string[];
 }
 
 export interface WorkSize {
@@ -44,7 +52,9 @@ export function prepareLocal(local: string, size: WorkSize): void {
   buildPostmark(local);
   makeSources(join(local, 'tree'), size.directories);
   run('tar', ['-cf', join(local, 'tree.tar'), '-C', local, 'tree'], local);
-  makeRepository(join(local, 'repository'), size.directories);
+  const repository = join(local, 'repository');
+  makeSources(repository, size.directories);
+  commitAll(repository);
 }
 
 export function works({ postmark, directories }: WorkSize): readonly Work[] {
@@ -60,7 +70,7 @@ export function works({ postmark, directories }: WorkSize): readonly Work[] {
   return [
     {
       name: 'find',
-      prepare: (at) => makeSources(at, directories),
+      prepare: ({ path }) => makeSources(path, directories),
       script: 'find . -type f | sort | tail -n 3',
       light: true,
     },
@@ -110,17 +120,21 @@ function makeSources(root: string, directories: number): void {
   writeFileSync(join(root, 'Makefile'), `prog: ${all}\n\tcc -o $@ ${all}\n%.o: %.c\n\tcc -c $< -o $@\n`);
 }
 
-function makeRepository(root: string, directories: number): void {
-  makeSources(root, directories);
-  run('git', ['init', '-q', '-b', 'main', root], '/');
-  run('git', ['add', '.'], root);
-  run('git', ['commit', '-q', '-m', 'all'], root);
+function commitAll(root: string, enter: readonly string[] = []): void {
+  const git = (...args: string[]): void => {
+    const [program, ...rest] = [...enter, 'git', '-C', root, ...args];
+    run(program!, rest, '/');
+  };
+  git('init', '-q', '-b', 'main');
+  git('add', '.');
+  git('commit', '-q', '-m', 'all');
 }
 
-function dirtyRepository(root: string, directories: number): void {
-  makeRepository(root, directories);
-  writeFileSync(join(root, 'd0', 'f1.c'), 'int f1(void) { return 10; }\n');
-  writeFileSync(join(root, 'd0', 'new.c'), '\n');
+function dirtyRepository({ path, insidePath, enter }: ServerDirectory, directories: number): void {
+  makeSources(path, directories);
+  commitAll(insidePath, enter);
+  writeFileSync(join(path, 'd0', 'f1.c'), 'int f1(void) { return 10; }\n');
+  writeFileSync(join(path, 'd0', 'new.c'), '\n');
 }
 
 function run(program: string, args: readonly string[], cwd: string): void {

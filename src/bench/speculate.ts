@@ -135,7 +135,8 @@ class SpeculateBench implements OpenBench {
     const own = `w${this.#count++}`;
     const { exportDir } = this.#server;
     mkdirSync(join(exportDir, own));
-    work.prepare(join(exportDir, own));
+    const enter = ['nsenter', `--mount=/proc/${this.#server.pid}/ns/mnt`];
+    work.prepare({ path: join(exportDir, own), insidePath: join(this.#server.directory, 'export', own), enter });
     rmSync(join(exportDir, 'work'), { force: true });
     symlinkSync(own, join(exportDir, 'work'));
     if (readlinkSync(join(exportDir, 'work')) !== own) throw new Error('the exported directory cannot be prepared');
