@@ -13,7 +13,7 @@ import type { RemoteFiles } from '../../src/remote/files/files.ts';
 import { startGanesha } from '../servers/ganesha.ts';
 
 const SEED = Number(process.env['ISTHMUS_SEED'] ?? 7);
-const ROUNDS = Number(process.env['ISTHMUS_MALFORMED_ROUNDS'] ?? 4);
+const ROUNDS = Number(process.env['ISTHMUS_MALFORMED_ROUNDS'] ?? 3);
 /** What a call may take: its own limit is 1 s, and some are made of several. */
 const PATIENCE_MS = 30_000;
 

@@ -2,8 +2,10 @@
  * One remote file that is open here, once for all its handles: data in and out in pieces the server takes, unstable writes kept
  * until committed, overlapping requests in order. It asks the server and keeps to the budget it is given.
  */
+import { giveBack } from '../record-memory.ts';
 import { RemoteError } from '../remote-error.ts';
 import type { Attributes, CallOptions, ChangeResult, Handle, RemoteServer } from '../server.ts';
+
 import { RangeGate } from './range-gate.ts';
 import { Uncommitted } from './uncommitted.ts';
 
@@ -73,6 +75,7 @@ export class Inode {
     while (from < to) {
       const { data, eof } = await this.#server.read(this.handle, offset + from, to - from, options);
       into.set(data, from);
+      giveBack(data);
       from += data.length;
       if (eof || data.length === 0) break;
     }

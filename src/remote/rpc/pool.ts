@@ -24,7 +24,7 @@ export class RpcPool {
   readonly #most: number;
   /** Another connection is being made. */
   #growing: Promise<void> | null = null;
-  #closing: AbortController = new AbortController();
+  readonly #closing = new AbortController();
 
   private constructor(first: RpcClient, options: PoolOptions) {
     this.#clients = [first];

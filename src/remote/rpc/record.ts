@@ -2,6 +2,8 @@
  * Record marking (RFC 5531 section 11): a stream of bytes cut into records, whatever the pieces it arrives in.
  * Pure.
  */
+
+import { recordMemory } from '../record-memory.ts';
 import { XdrReader } from '../xdr.ts';
 
 const LAST_FRAGMENT = 0x8000_0000;
@@ -127,8 +129,7 @@ export class RecordDecoder {
     const wanted = this.#length + Math.max(take, this.#missing);
     if (this.#record !== null && this.#record.length >= wanted) return this.#record;
     // Unfilled memory: every byte up to #length is written before it is read. Not a Buffer, whose slice() is a view.
-    const size = this.#last ? wanted : Math.min(this.#limit, wanted * 2);
-    const grown = new Uint8Array(Buffer.allocUnsafeSlow(size).buffer);
+    const grown = recordMemory(this.#last ? wanted : Math.min(this.#limit, wanted * 2));
     if (this.#record !== null) grown.set(this.#record.subarray(0, this.#length));
     this.#record = grown;
     return grown;

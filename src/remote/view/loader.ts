@@ -2,6 +2,7 @@
  * File data on its way from the server: what is missing is read in large pieces, once, and ahead of sequential readers.
  * It uses the view's server; the data goes into the nodes' cached blocks.
  */
+import { giveBack } from '../record-memory.ts';
 import { type Credential, FileType } from '../server.ts';
 import { BLOCK_BYTES } from './file-data.ts';
 import type { OpenFile } from './files.ts';
@@ -145,6 +146,7 @@ export class Loader {
       if (node.epoch !== epoch || node.ownDoneAt !== wroteBefore) return Infinity;
       const cached = view.dataOf(node);
       cached.fill(at, data);
+      giveBack(data);
       at += data.byteLength;
       if (eof || data.byteLength === 0) {
         // What only we have written beyond the server's end leaves a hole of zeros before it.
