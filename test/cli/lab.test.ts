@@ -77,14 +77,16 @@ describe('isthmus lab', () => {
       assert.match(shown.out, new RegExp(server.address4));
       // Node itself shows where it is: the interfaces of the other side are none of its.
       const node = [process.execPath, '-e'];
-      for (const side of ['server', 'client']) {
-        const show = 'console.log(Object.keys(os.networkInterfaces()).sort().join())';
-        const { code, out } = await lab('run', side, '--', ...node, show);
-        assert.equal(code, 0);
-        assert.equal(out.trim(), `lab-${side},lo`);
-      }
-      assert.equal((await lab('run', 'client', '--', ...node, 'process.exit(7)')).code, 7);
-      const none = await lab('run', 'client', '--', '/no/such/program');
+      const show = 'console.log(Object.keys(os.networkInterfaces()).sort().join())';
+      const [inServer, inClient, seven, none] = await Promise.all([
+        lab('run', 'server', '--', ...node, show),
+        lab('run', 'client', '--', ...node, show),
+        lab('run', 'client', '--', ...node, 'process.exit(7)'),
+        lab('run', 'client', '--', '/no/such/program'),
+      ]);
+      assert.deepEqual(inServer, { code: 0, out: 'lab-server,lo\n', err: '' });
+      assert.deepEqual(inClient, { code: 0, out: 'lab-client,lo\n', err: '' });
+      assert.equal(seven.code, 7);
       assert.equal(none.code, 1);
       assert.match(none.err, /ENOENT/);
       assert.equal((await lab('down')).code, 0);
@@ -157,17 +159,18 @@ describe('isthmus lab', () => {
   });
 
   it('says in one line that it needs root, and what is wrong with a command line', async (t) => {
-    for (const [args, message] of [
+    const cases = [
       [['sideways'], /ACTION is up, down, status, run, not 'sideways'/],
       [['run', 'middle', '--', 'true'], /SIDE is server or client/],
       [['run', 'server'], /COMMAND is missing/],
       [['down', '--queues', '2'], /--queues is for lab up/],
       [['up', 'server'], /unexpected argument 'server'/],
       [['up', '--name', 'a b'], /--name is/],
-    ] as const) {
-      const { code, err } = await isthmus(['lab', ...args]);
+    ] as const;
+    const ends = await Promise.all(cases.map(([args]) => isthmus(['lab', ...args])));
+    for (const [i, { code, err }] of ends.entries()) {
       assert.equal(code, 2, err);
-      assert.match(err, message);
+      assert.match(err, cases[i]![1]);
     }
     if (!need(t, ROOT, 'only root can become somebody else')) return;
     const { code, err } = await isthmus(['lab', 'up', '--name', `${NAME}-nobody`], 65534);

@@ -1,16 +1,13 @@
-/** The stack datapath between two kernels on a wire, in shared mode, behind middleware; and what `--datapath` says. */
+/** The stack datapath between two kernels on a wire, with itself, and behind middleware. */
 import assert from 'node:assert/strict';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { openMiddleware } from '../../src/datapath/middleware.ts';
-import { openDatapath } from '../../src/datapath/select.ts';
 import { parseSpec } from '../../src/datapath/spec.ts';
 import type { StackDatapathOptions } from '../../src/datapath/stack/core.ts';
 import { StackDatapath } from '../../src/datapath/stack.ts';
-import { holdsNoData } from '../../src/datapath/tap/frame.ts';
-import { parseTapSpec } from '../../src/datapath/tap/options.ts';
 import type { Connection } from '../../src/kernel/connection.ts';
 import { Family, SocketOption, SocketType } from '../../src/kernel/datapath.ts';
 import { EVENT_LOOP, Host, OWN_CORE } from '../../src/kernel/host.ts';
@@ -467,6 +464,43 @@ describe('what takes its time', { timeout: 60_000, concurrency: true }, () => {
   });
 });
 
+it('a program that talks to itself waits while the heap is used up, and goes on when buffers come back', () => {
+  const [link] = wire();
+  let now = 1000;
+  const clock = (): number => now;
+  const k = new Kernel(new StackDatapath(link, { now: clock }), { now: clock });
+  const turns = (count: number): void => {
+    for (let i = 0; i < count; i++, now += 10) k.turn(0);
+  };
+  const listener = k.listen({ host: '10.0.0.1', port: 80 });
+  k.spawn(listener.serve(echo));
+  const hoard: HeapBuffer[] = [];
+  let heard = '';
+  k.spawn(
+    (function* (): Coroutine {
+      const conn = yield* k.connect({ host: '10.0.0.1', port: 80 });
+      const message = k.alloc(300).fill('x'.repeat(300));
+      for (let size = 60_000; size > 0; size = Math.floor(size / 2)) {
+        for (let next = k.heap.tryAlloc(size); next !== null; next = k.heap.tryAlloc(size)) hoard.push(next);
+      }
+      yield* conn.push(message);
+      heard = (yield* readAll(conn, 300)).toString();
+      conn.close();
+    })(),
+  );
+  turns(100);
+  assert.ok(hoard.length > 0);
+  assert.equal(heard, '');
+  for (const buffer of hoard) buffer.release();
+  turns(1000);
+  assert.equal(heard, 'x'.repeat(300));
+  listener.close();
+  k.end();
+  turns(1000);
+  k.dispose();
+  assert.equal(k.heap.inUse, 0);
+});
+
 function readable({ datapath }: End): boolean {
   for (const c of datapath.tcp.table) if (c.readable) return true;
   return false;
@@ -475,86 +509,6 @@ function readable({ datapath }: End): boolean {
 function wireOf({ datapath }: End): ReturnType<typeof wire>[0] {
   return datapath.stack.context.device as unknown as ReturnType<typeof wire>[0];
 }
-
-describe('shared mode', () => {
-  it('serves the ports in use, and each for as long as a connection has it', () => {
-    const calls: string[] = [];
-    const [a, b] = wire({
-      shared: (link) => ({
-        firstEphemeral: 50_000,
-        lastEphemeral: 50_003,
-        lookup: ({ family, w0, w1, w2, w3 }) => {
-          calls.push('lookup');
-          const { other } = link;
-          link.stack!.neighbours.set(family, w0, w1, w2, w3, other!.macHi, other!.macLo, false);
-        },
-        serve: (protocol, port, address) =>
-          calls.push(`serve ${protocol} ${port} ${address === null ? '*' : address.w3 & 255}`),
-        unserve: (protocol, port, address) =>
-          calls.push(`unserve ${protocol} ${port} ${address === null ? '*' : address.w3 & 255}`),
-        reserve: (protocol, port) => {
-          calls.push(`reserve ${protocol} ${port}`);
-          // One of them is a socket's of the host.
-          return port !== 50_001;
-        },
-        unreserve: (protocol, port) => calls.push(`unreserve ${protocol} ${port}`),
-      }),
-    });
-    let now = 1000;
-    const clock = (): number => now;
-    const [ka, kb] = [a, b].map(
-      (link) => new Kernel(new StackDatapath(link, { now: clock, tcp: { timeWaitMs: 5000 } }), { now: clock }),
-    ) as [Kernel, Kernel];
-    const turns = (count = 20, ms = 0): void => {
-      for (let i = 0; i < count; i++, now += ms) for (const k of [ka, kb]) k.turn(0);
-    };
-    const taken = (): string[] => calls.splice(0);
-    const listener = kb.listen({ host: '10.0.0.2', port: 80 });
-    const any = kb.listen({ host: '0.0.0.0', port: 81 });
-    kb.listen({ host: '127.0.0.1', port: 82 }).close();
-    assert.deepEqual(taken(), ['serve 6 80 2', 'serve 6 81 *']);
-    any.close();
-    turns(30, 50);
-    assert.deepEqual(taken(), ['unserve 6 81 *']);
-
-    kb.spawn(listener.serve(echo));
-    let closing: Connection | null = null;
-    ka.spawn(
-      (function* (): Coroutine {
-        for (let i = 0; i < 3; i++) closing = yield* ka.connect({ host: '10.0.0.2', port: 80 });
-        // All that are left are taken by connections with the same other end.
-        assert.equal(yield* failureOf(ka.connect({ host: '10.0.0.2', port: 80 })), 'EADDRNOTAVAIL');
-      })(),
-    );
-    turns();
-    const reserved = taken().filter((call) => call.startsWith('reserve') && !call.endsWith('50001'));
-    assert.deepEqual(reserved.sort(), ['reserve 6 50000', 'reserve 6 50002', 'reserve 6 50003']);
-    for (const qd of [1, 2, 3]) if (ka.isOpen(qd)) ka.close(qd);
-    closing!.close();
-    listener.close();
-    turns(30, 50);
-    // TIME_WAIT goes on for five seconds, and so do the ports of both sides.
-    assert.deepEqual(
-      taken().filter((call) => call.startsWith('un')),
-      [],
-    );
-    ka.end();
-    kb.end();
-    turns(200, 50);
-    const given = taken().filter((call) => call.startsWith('un'));
-    assert.deepEqual(given.sort(), ['unreserve 6 50000', 'unreserve 6 50002', 'unreserve 6 50003', 'unserve 6 80 2']);
-
-    const socket = ka.udp({ host: '0.0.0.0', port: 53 });
-    const ephemeral = ka.udp();
-    const { port } = ip(ephemeral.address);
-    socket.close();
-    ephemeral.close();
-    const datagram = taken().filter((call) => !call.endsWith('50001'));
-    assert.deepEqual(datagram, ['serve 17 53 *', `reserve 17 ${port}`, 'unserve 17 53 *', `unreserve 17 ${port}`]);
-    ka.dispose();
-    kb.dispose();
-  });
-});
 
 describe('middleware', () => {
   it('loses, doubles, reorders and corrupts frames, and the streams are exact', async () => {
@@ -605,90 +559,5 @@ describe('middleware', () => {
       lines.some((line) => /> arp /.test(line)),
       lines.join('\n'),
     );
-  });
-});
-
-describe('what --datapath says', () => {
-  it('is taken apart: kind, text, middleware', () => {
-    assert.deepEqual(parseSpec('auto'), { kind: 'auto', text: null, middleware: null });
-    assert.deepEqual(parseSpec('memory:x,spin=5'), { kind: 'memory', text: 'x,spin=5', middleware: null });
-    assert.deepEqual(parseSpec('tap:t0,10.0.0.1/24,faults=loss:0.01,seed:7,fd00::1/64,pcap=/a:b,trace'), {
-      kind: 'tap',
-      text: 't0,10.0.0.1/24,fd00::1/64',
-      middleware: { faults: { loss: 0.01, seed: 7 }, pcap: '/a:b', trace: true },
-    });
-    for (const bad of [
-      'tap:t,faults=',
-      'tap:t,faults=lossy:1',
-      'tap:t,faults=loss:2',
-      'tap:t,faults=loss:x',
-      'tap:t,pcap=',
-    ]) {
-      assert.throws(() => parseSpec(bad), { code: 'EINVAL' }, bad);
-    }
-  });
-
-  it('of a tap: name, addresses on both sides, router, MTU', () => {
-    assert.deepEqual(parseTapSpec('t0,10.0.0.2/24,fd00::2/64,host=10.0.0.1/24,gateway=10.0.0.1,mtu=9000'), {
-      interfaceName: 't0',
-      own: [
-        { host: '10.0.0.2', prefixLength: 24 },
-        { host: 'fd00::2', prefixLength: 64 },
-      ],
-      host: [{ host: '10.0.0.1', prefixLength: 24 }],
-      gateways: ['10.0.0.1'],
-      mtu: 9000,
-    });
-    for (const bad of [
-      '',
-      't0',
-      't0,10.0.0.2',
-      't0,10.0.0.2/33',
-      't0,x/3',
-      't0,10.0.0.2/24,mtu=1',
-      'a/b,10.0.0.2/24',
-    ]) {
-      assert.throws(() => parseTapSpec(bad), { code: 'EINVAL', message: /the form is/ }, bad);
-    }
-  });
-
-  it('is refused where it means nothing', async () => {
-    for (const spec of ['dpdk:x', 'memory:x,trace', 'kernel:x', 'tap:t0']) {
-      await assert.rejects(openDatapath(spec), { code: 'EINVAL' }, spec);
-    }
-  });
-});
-
-describe('frames that hold no data', () => {
-  it('are acknowledgements, ARP and neighbour discovery', () => {
-    const frame = new Uint8Array(100);
-    const view = new DataView(frame.buffer);
-    const is = (length: number): boolean => holdsNoData(frame, 0, length);
-    view.setUint16(12, 0x0806);
-    assert.equal(is(60), true);
-    view.setUint16(12, 0x0800);
-    frame[14] = 0x45;
-    frame[23] = 6;
-    view.setUint16(16, 20 + 32);
-    frame[34 + 12] = 8 << 4;
-    assert.equal(is(66), true);
-    view.setUint16(16, 20 + 33);
-    assert.equal(is(67), false);
-    view.setUint16(16, 20 + 32);
-    view.setUint16(20, 0x2000);
-    assert.equal(is(66), false, 'a fragment is kept');
-    view.setUint16(20, 0x4000);
-    frame[23] = 17;
-    assert.equal(is(66), false);
-    view.setUint16(12, 0x86dd);
-    view.setUint16(18, 20);
-    frame[20] = 6;
-    frame[54 + 12] = 5 << 4;
-    assert.equal(is(74), true);
-    view.setUint16(18, 21);
-    assert.equal(is(75), false);
-    frame[20] = 58;
-    assert.equal(is(75), true);
-    assert.equal(is(30), false);
   });
 });

@@ -52,8 +52,8 @@ export function smallTrials(link: LinkKind, cases: readonly Case[]): void {
       if (!need(t, why === '', why)) return;
       const ground = new Ground({ link, middleware: FAULTS });
       try {
-        await trials.bulk(ground, 'server', 0, 200_000);
-        await trials.bulk(ground, 'client', 1, 200_000);
+        await trials.bulk(ground, 'server', 0, 100_000);
+        await trials.bulk(ground, 'client', 1, 100_000);
         await trials.settle(ground);
       } finally {
         await ground.close();

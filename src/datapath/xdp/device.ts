@@ -105,8 +105,8 @@ export class XdpDevice implements Device {
   /** The kernel did not send all, and must be called again. */
   #again = false;
   #starving = false;
-  /** What {@link #fetch} has read, so that it is not optimized away. */
-  #fetched = 0;
+  /** What {@link #fetch} has read: without a use the reading would be optimized away. */
+  readonly #fetched = new Uint8Array(1);
   /** Queue to begin with, so that no queue starves the others. */
   #turn = 0;
   #open = true;
@@ -251,7 +251,7 @@ export class XdpDevice implements Device {
       const offset = socket.receivedOffset(i);
       bits |= memory[offset]! | memory[offset + CACHE_LINE_BYTES]!;
     }
-    this.#fetched = bits;
+    this.#fetched[0] = bits;
   }
 
   /** Gives every queue the frames that it should have for receiving, as far as the heap has some. */

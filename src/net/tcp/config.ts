@@ -30,6 +30,8 @@ export interface TcpConfig {
   readonly delayedAckMs: number;
   /** RFC 8985 7.2: what the peer may delay an acknowledgement by. */
   readonly tlpMaxAckDelayMs: number;
+  /** Least time to a tail loss probe: what a processor may do before it comes to the peer's turn, where round trips are shorter. */
+  readonly tlpLeastMs: number;
   /** Retransmissions of a SYN, of a SYN-ACK, of data (R2 of RFC 9293 3.8.3). */
   readonly synRetries: number;
   readonly synAckRetries: number;
@@ -88,6 +90,7 @@ export const DEFAULT_TCP_CONFIG: TcpConfig = {
   maxRtoMs: 120_000,
   delayedAckMs: 40,
   tlpMaxAckDelayMs: 200,
+  tlpLeastMs: 5,
   synRetries: 6,
   synAckRetries: 5,
   dataRetries: 15,

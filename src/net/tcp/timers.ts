@@ -99,9 +99,10 @@ function probeWanted(c: Connection): boolean {
   );
 }
 
+/** Two round trips (RFC 8985 7.2), and the peer's delay where it has only one segment to acknowledge. */
 function probeDelay(c: Connection): number {
-  let delay = c.probeMs;
-  if (c.sent.count === 1) delay += c.tcp.config.tlpMaxAckDelayMs;
+  const { tlpMaxAckDelayMs, tlpLeastMs } = c.tcp.config;
+  const delay = c.sent.count === 1 ? c.probeMs + tlpMaxAckDelayMs : Math.max(c.probeMs, tlpLeastMs);
   return Math.max(1, Math.min(delay, currentRto(c)));
 }
 

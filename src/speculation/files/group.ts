@@ -19,6 +19,11 @@ export interface Member {
   pausing: boolean;
   /** What it asked was predicted wrongly, or its checkpoint was refused: its next request waits for the truth. */
   truthNext: boolean;
+  /**
+   * The call it is in may have made a file already: the kernel asks for a new file's attributes before open(2) is done. It cannot
+   * run again. Until it asks for something in a directory, which is another call.
+   */
+  created: boolean;
   /** Its rollbacks so far. */
   era: number;
   /** Its exit is held: it runs no more, unless it is restored. */
@@ -80,6 +85,7 @@ export class Group {
       object,
       threads: false,
       doomed: false,
+      created: false,
       era: 0,
       pausing: false,
       truthNext: false,

@@ -10,6 +10,7 @@ import type { RemoteServer } from '../../remote/server.ts';
 import { systemClock } from '../../remote/view/clock.ts';
 import { openView, type View, type ViewOptions } from '../../remote/view/view.ts';
 import type { Judgement } from '../engine/judgement.ts';
+import { DEFAULT_LIMITS, type SpeculationLimits } from '../engine/limits.ts';
 import type { BackendCounts, ExitStatus, LaunchOptions, ProcessEvent } from '../process/backend.ts';
 import { ProcessHost } from '../process/host.ts';
 import { SpeculationSeat } from './seat.ts';
@@ -22,6 +23,8 @@ export interface SpeculativeMountOptions {
   readonly directory: string;
   readonly view?: Partial<ViewOptions>;
   readonly trace?: SpeculationTrace | null;
+  /** What may be held at most; at a bound the program waits for the truth. */
+  readonly limits?: SpeculationLimits;
   /** For tests: another judge of what pays. */
   readonly judgement?: Judgement;
 }
@@ -90,6 +93,7 @@ export class SpeculativeMount {
       fuseDescriptor: this.#mount.descriptor,
       now,
       trace: this.#options.trace ?? null,
+      limits: this.#options.limits ?? DEFAULT_LIMITS,
       ...(this.#options.judgement === undefined ? {} : { judgement: this.#options.judgement }),
       invalidate: (node) => this.session.invalidateData(node),
     });
@@ -101,6 +105,7 @@ export class SpeculativeMount {
         {
           command: options.command,
           mounts: [this.directory],
+          maxWithheldBytes: (this.#options.limits ?? DEFAULT_LIMITS).outputBytes,
           ...(options.env === undefined ? {} : { env: options.env }),
           ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
           ...(options.stdio === undefined ? {} : { stdio: options.stdio }),

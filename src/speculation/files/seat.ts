@@ -7,19 +7,20 @@ import type { Admission, RequestOrigin, Verdict } from '../../remote/fuse/admiss
 import { FileType } from '../../remote/server.ts';
 import type { ViewNode } from '../../remote/view/node.ts';
 import type { Mutation, Outcome, Prediction, ViewOperation } from '../../remote/view/operation.ts';
-import { Lookup } from '../../remote/view/operations/lookup.ts';
 import type { UndoLog } from '../../remote/view/undo.ts';
 import type { View } from '../../remote/view/view.ts';
 import { SpeculationEngine } from '../engine/engine.ts';
 import type { Interval, Rollback, Speculation, SpeculativeObject } from '../engine/interval.ts';
 import { Judgement } from '../engine/judgement.ts';
-import { DEFAULT_LIMITS, type SpeculationLimits } from '../engine/limits.ts';
-import type { CheckpointId, Pid, ProcessBackend, ProcessEvent, Refusal } from '../process/backend.ts';
+import type { SpeculationLimits } from '../engine/limits.ts';
+import type { CheckpointId, Pid, ProcessBackend, ProcessEvent } from '../process/backend.ts';
 import { LookAhead } from './ahead.ts';
 import { checkpointOf, Group, type Member } from './group.ts';
+import { Pauses } from './pauses.ts';
 import { type AssumedMutation, isRepairable, MutationSender } from './sender.ts';
 import { newStatistics, type SpeculationStatistics } from './statistics.ts';
 import { AssumedTimes } from './times.ts';
+import { isAssumed, isDirectory, TouchedNodes } from './touched.ts';
 import type { SpeculationTrace } from './trace.ts';
 
 export interface SeatOptions {
@@ -28,7 +29,7 @@ export interface SeatOptions {
   readonly fuseDescriptor: number;
   /** Milliseconds, monotonic. */
   readonly now: () => number;
-  readonly limits?: SpeculationLimits;
+  readonly limits: SpeculationLimits;
   readonly judgement?: Judgement;
   readonly trace?: SpeculationTrace | null;
   /** The kernel may still hold data of a file that was assumed and undone. */
@@ -42,20 +43,10 @@ interface Ahead {
   readonly sinceMs: number;
 }
 
-/** A checkpoint that has been asked for. */
-interface Pause {
-  readonly member: Member;
-  readonly origin: RequestOrigin | null;
-  readonly sinceMs: number;
-  readonly answered: (refusal: Refusal | null, replied: boolean) => void;
-}
-
 /** Operations remembered as predicted wrongly. */
 const DOUBTED_MAX = 4096;
 /** Room that one write may take in the undo log. */
 const WRITE_UNDO_BYTES = 1 << 20;
-/** An interval that rests on nothing is given this long to be used, milliseconds. */
-const UNUSED_MS = 20;
 
 export class SpeculationSeat implements Admission {
   readonly engine: SpeculationEngine;
@@ -67,9 +58,7 @@ export class SpeculationSeat implements Admission {
   readonly #group: Group;
   readonly #sender: MutationSender;
   readonly #ahead = new Map<number, Ahead>();
-  readonly #pauses = new Map<number, Pause>();
-  /** Requests that the tracer has answered; the mount only has to forget them. */
-  readonly #answered = new Set<number>();
+  readonly #pauses: Pauses;
   /** Resolvers of requests that nobody will answer any more. */
   readonly #parked = new Set<() => void>();
   /** Intervals that hold a mutation which allows no other after it. */
@@ -81,10 +70,8 @@ export class SpeculationSeat implements Admission {
   /** The first touched node's modification time before what is being assumed. */
   #oldMtime: { seconds: number; nanoseconds: number } | null = null;
   #backend: ProcessBackend | null = null;
-  #token = 0;
   #closed = false;
-  /** What the kernel holds of undone changes has been dropped; before, nobody who is restored may go on. */
-  #invalidated: Promise<unknown> = Promise.resolve();
+  readonly #nodes: TouchedNodes;
   /** Processes outside the group have opened files. */
   #strangers = false;
 
@@ -95,11 +82,20 @@ export class SpeculationSeat implements Admission {
     this.judgement = options.judgement ?? new Judgement();
     this.engine = new SpeculationEngine(
       { committed: (interval) => this.#committed(interval), rolledBack: (rollback) => this.#rolledBack(rollback) },
-      options.limits ?? DEFAULT_LIMITS,
+      options.limits,
     );
     this.#lookAhead = new LookAhead(this.#view);
+    this.#nodes = new TouchedNodes(this.#view, this.engine, options.invalidate ?? null);
     this.#times = new AssumedTimes(() => this.#view.clock.wall());
     this.#group = new Group(this.engine);
+    this.#pauses = new Pauses({
+      engine: this.engine,
+      judgement: this.judgement,
+      statistics: this.statistics,
+      trace: this.#trace,
+      fuseDescriptor: options.fuseDescriptor,
+      now: options.now,
+    });
     this.#sender = new MutationSender(this.#view.server, this.engine, this.statistics, {
       truth: (speculation, assumed, right) => this.#mutationTruth(speculation, assumed, right),
       roundTrip: (ms) => this.judgement.roundTrip(ms * 1000),
@@ -111,6 +107,7 @@ export class SpeculationSeat implements Admission {
   attach(backend: ProcessBackend): void {
     this.#view.held = (_node, name) => this.#strangers || this.#group.holdsOpen(name);
     this.#backend = backend;
+    this.#pauses.attach(backend);
   }
 
   /** Nothing is speculated from now on; what is parked is let go. */
@@ -134,19 +131,20 @@ export class SpeculationSeat implements Admission {
   finish(): SpeculationStatistics {
     const { peak } = this.engine.counters;
     this.statistics.peakSpeculations = peak.speculations;
-    this.statistics.peakOutputBytes = peak.outputBytes;
     return this.statistics;
   }
 
   // ---- the mount asks
 
   enter(origin: RequestOrigin, operation: ViewOperation): Promise<void> | null {
-    if (this.#closed || this.#answered.has(origin.unique)) return null;
+    if (this.#closed || this.#pauses.isAnswered(origin)) return null;
     this.#backend?.poll();
     const member = this.#group.get(origin.pid);
     if (member === undefined && operation.kind === 'open') this.#strangers = true;
+    if (member !== undefined) for (const { said } of operation.touches) this.#times.seen(said);
+    if (member?.created && operation.touches.some(isDirectory)) member.created = false;
     if (this.engine.use.intervals === 0 || member?.doomed) return null;
-    for (const node of this.#shows(operation)) {
+    for (const node of this.#nodes.shows(operation)) {
       const object = node.speculation as SpeculativeObject | null;
       if (object === null || object.log.length === 0) continue;
       if (member === undefined || member.threads) {
@@ -158,8 +156,10 @@ export class SpeculationSeat implements Admission {
         this.engine.absorb(member.object, object);
         continue;
       }
-      if (!origin.bounceable || !this.#mayPause(member)) return this.#settled(object);
-      return this.#pause(origin, member).then((paused) => (paused ? this.#parkedForever() : this.#settled(object)));
+      if (!this.#pauses.mayBounce(origin, member)) return this.#settled(object);
+      return this.#pauses
+        .pause(origin, member)
+        .then((paused) => (paused ? this.#parkedForever() : this.#settled(object)));
     }
     return null;
   }
@@ -169,18 +169,19 @@ export class SpeculationSeat implements Admission {
     operation: ViewOperation,
     prediction: Prediction<unknown> | null,
   ): Verdict | Promise<Verdict> {
-    if (this.#answered.delete(origin.unique)) return 'bounce';
+    if (this.#pauses.takeAnswered(origin)) return 'bounce';
     const member = this.#group.get(origin.pid);
     if (member === undefined || this.#closed) return 'wait';
     // Its own requests do not matter any more; those that restore it (its working directory) only read.
     if (member.doomed) return operation.changes ? 'bounce' : prediction === null ? 'wait' : 'predict';
     // Written data goes into the buffer, and nobody waits for anything: what matters is only that it can be undone.
     if (operation.kind === 'write') return this.#write(member, prediction);
+    if (operation.kind === 'create') member.created = true;
     const truthNext = member.truthNext || this.#doubted.delete(signature(operation));
     member.truthNext = false;
     // What the group has assumed itself, and the asker depends on already (`enter`): the server does not know it yet, so that
     // asking it would compare two different moments. The truth of the change is the truth of this answer.
-    if (!operation.changes && prediction !== null && this.#shows(operation).some(isAssumed)) return 'predict';
+    if (!operation.changes && prediction !== null && this.#nodes.shows(operation).some(isAssumed)) return 'predict';
     const why = this.#unusable(member, operation, prediction, truthNext);
     if (why !== null) return this.#wait(member, operation, why);
     const joins = this.#joins(member, operation);
@@ -190,8 +191,8 @@ export class SpeculationSeat implements Admission {
       else this.#predictRead(origin, operation, member);
       return 'predict';
     }
-    if (!origin.bounceable || !this.#mayPause(member)) return this.#wait(member, operation, 'no checkpoint');
-    return this.#pause(origin, member).then((done) => {
+    if (!this.#pauses.mayBounce(origin, member)) return this.#wait(member, operation, 'no checkpoint');
+    return this.#pauses.pause(origin, member).then((done) => {
       if (done || member.doomed) return 'bounce';
       return this.#wait(member, operation, 'refused');
     });
@@ -252,13 +253,19 @@ export class SpeculationSeat implements Admission {
         this.#trace?.instant('fork', 'process', event.parent, { child: event.child });
         return;
       case 'checkpointed':
-        this.#checkpointed(event.token, event.checkpoint);
+        this.#pauses.checkpointed(event.token, event.checkpoint);
         return;
       case 'refused':
-        this.#refused(event.token, event.reason, event.replied);
+        this.#pauses.refused(event.token, event.reason, event.replied);
         return;
-      case 'needs':
-        this.#needs(event.pid, event.child);
+      case 'needs': {
+        const member = this.#group.get(event.pid);
+        const child = this.#group.get(event.child);
+        if (member !== undefined && child !== undefined) this.#pauses.needs(member, child);
+        return;
+      }
+      case 'withheld':
+        this.statistics.peakOutputBytes = Math.max(this.statistics.peakOutputBytes, event.total);
         return;
       case 'held':
         this.#held(event.pid, event.call, event.why);
@@ -310,19 +317,6 @@ export class SpeculationSeat implements Admission {
     return this.engine.full({ speculations: 1, undoBytes: 1 << 16 });
   }
 
-  /** The nodes whose state the answer shows or the operation changes. */
-  #shows(operation: ViewOperation): readonly ViewNode[] {
-    const { touches } = operation;
-    if (operation instanceof Lookup) {
-      const child = this.#view.nameOf(operation.directory, operation.name)?.node;
-      return child ? [...touches, child] : touches;
-    }
-    if (operation.kind !== 'readdir') return touches;
-    const shown = [...touches];
-    for (const { node } of touches[0]!.names?.names.values() ?? []) if (node?.speculation) shown.push(node);
-    return shown;
-  }
-
   /** It was predicted wrongly: the next time the truth is awaited. */
   #doubt(operation: ViewOperation): void {
     if (this.#doubted.size >= DOUBTED_MAX) this.#doubted.clear();
@@ -355,19 +349,12 @@ export class SpeculationSeat implements Admission {
       () => {
         hide();
         undo.run();
-        for (const node of mutation.touches) this.#invalidate(node);
+        for (const node of mutation.touches) this.#nodes.undone(node);
       },
       undo.bytes + 256,
     );
-    for (const node of mutation.touches) this.#touch(node, member.object);
-    if (mutation.makes !== null) this.#touch(mutation.makes.node, member.object);
-  }
-
-  #invalidate(node: ViewNode): void {
-    if (node.attributes.type !== FileType.regular || this.#options.invalidate === undefined) return;
-    // It may be refused where the mount ends.
-    const dropped = this.#options.invalidate(node).catch(() => {});
-    this.#invalidated = Promise.all([this.#invalidated, dropped]);
+    for (const node of mutation.touches) this.#nodes.touch(node, member.object);
+    if (mutation.makes !== null) this.#nodes.touch(mutation.makes.node, member.object);
   }
 
   /** Files removed while open keep another name until their last close, which no undo log knows. */
@@ -399,7 +386,7 @@ export class SpeculationSeat implements Admission {
     this.#trace?.instant(`wait: ${operation.kind}`, 'wait', member.pid, { why });
     if (member.object.log.length === 0) return 'wait';
     // Asking about what is assumed would send what is written there.
-    if (!operation.changes && !this.#shows(operation).some(isAssumed)) return 'wait';
+    if (!operation.changes && !this.#nodes.shows(operation).some(isAssumed)) return 'wait';
     return this.#settled(member.object).then(() => (member.doomed ? 'bounce' : 'wait'));
   }
 
@@ -411,121 +398,9 @@ export class SpeculationSeat implements Admission {
     this.#trace?.end(kind, 'mutation', Number(speculation.interval.object.label), speculation.id, { right });
     if (right) {
       this.#times.settled(assumed.mutation);
-      const [first] = assumed.mutation.touches;
-      if (first !== undefined) {
-        const { ctimeSeconds, ctimeNanoseconds } = first.attributes;
-        this.#times.sample(ctimeSeconds, ctimeNanoseconds, Math.min(took, this.judgement.roundTripUs / 1000));
-      }
       this.statistics.confirmed++;
       this.statistics.savedMs += Math.min(took, this.judgement.roundTripUs / 1000);
     } else this.statistics.refuted++;
-  }
-
-  #touch(node: ViewNode, by: SpeculativeObject): void {
-    let object = node.speculation as SpeculativeObject | null;
-    if (object === null) {
-      object = this.engine.object('node', String(node.id));
-      node.speculation = object;
-    }
-    const before = object.log.length;
-    this.engine.touch(object, by);
-    if (before > 0) return;
-    this.#view.pin(node);
-    this.#whenDefinite(object, () => this.#view.unpin(node));
-  }
-
-  #whenDefinite(object: SpeculativeObject, then: () => void): void {
-    if (object.log.length === 0) then();
-    else this.engine.whenSettled(object, () => this.#whenDefinite(object, then));
-  }
-
-  // ---- checkpoints
-
-  #mayPause(member: Member): boolean {
-    return this.#backend !== null && !member.pausing && !member.threads && this.engine.mayCheckpoint(member.object);
-  }
-
-  /** Asks for a checkpoint at the call that made the request. True: taken, and the request is answered. */
-  #pause(origin: RequestOrigin, member: Member): Promise<boolean> {
-    const token = ++this.#token;
-    member.pausing = true;
-    return new Promise((resolve) => {
-      const answered = (refusal: Refusal | null, replied: boolean): void => {
-        if (refusal !== null && !replied) {
-          resolve(false);
-          return;
-        }
-        this.#answered.add(origin.unique);
-        resolve(true);
-      };
-      this.#pauses.set(token, { member, origin, sinceMs: this.#options.now(), answered });
-      const reply = { fd: this.#options.fuseDescriptor, bytes: interrupted(origin.unique) };
-      this.#backend!.checkpoint(member.pid, token, reply);
-    });
-  }
-
-  #checkpointed(token: number, checkpoint: CheckpointId): void {
-    const pause = this.#pauses.get(token);
-    if (pause === undefined) return;
-    this.#pauses.delete(token);
-    const { member } = pause;
-    member.pausing = false;
-    this.statistics.checkpoints++;
-    this.judgement.checkpoint((this.#options.now() - pause.sinceMs) * 1000);
-    // A rollback under way undoes it, too.
-    if (!member.doomed) {
-      this.engine.begin(member.object, checkpoint);
-      this.#trace?.instant('checkpoint', 'process', member.pid, { checkpoint });
-      const timer = setTimeout(() => this.engine.settle(member.object), UNUSED_MS);
-      timer.unref();
-    }
-    pause.answered(null, true);
-  }
-
-  #refused(token: number, reason: Refusal, replied: boolean): void {
-    const pause = this.#pauses.get(token);
-    if (pause === undefined) return;
-    this.#pauses.delete(token);
-    const { member } = pause;
-    member.pausing = false;
-    this.statistics.checkpointsRefused++;
-    this.#trace?.instant('refused', 'process', member.pid, { reason });
-    if (reason === 'threads') member.threads = true;
-    if (replied) member.truthNext = true;
-    pause.answered(reason, replied);
-  }
-
-  /** The process can only go on if it depends on what its child depends on. */
-  #needs(pid: Pid, child: Pid): void {
-    const member = this.#group.get(pid);
-    const other = this.#group.get(child);
-    // Also where what it would learn is about to be undone.
-    if (member === undefined || member.doomed || !other || other.doomed || this.#backend === null) return;
-    const { object } = other;
-    const rest = object.log.at(-1);
-    const fresh = this.engine.needsCheckpoint(member.object, object);
-    const token = ++this.#token;
-    const absorb = (): void => {
-      this.engine.absorb(member.object, object);
-      const present = this.engine.present(member.object);
-      // It was undone while the checkpoint was taken.
-      if (present !== null && rest?.state === 'rolledBack') this.engine.abandon(present);
-      this.engine.settle(member.object);
-    };
-    if (!fresh && member.object.log.at(-1)?.checkpoint != null) {
-      absorb();
-      this.#backend.proceed(pid, child, token, false);
-      return;
-    }
-    if (!this.#mayPause(member)) return;
-    member.pausing = true;
-    this.#pauses.set(token, {
-      member,
-      origin: null,
-      sinceMs: this.#options.now(),
-      answered: (refusal) => refusal === null && absorb(),
-    });
-    this.#backend.proceed(pid, child, token, true);
   }
 
   #held(pid: Pid, call: string, why: string): void {
@@ -564,7 +439,7 @@ export class SpeculationSeat implements Admission {
       checkpoints,
     });
     // In this order also among rollbacks.
-    if (checkpoints.length > 0) void this.#invalidated.then(() => this.#backend?.rollback(checkpoints));
+    if (checkpoints.length > 0) void this.#nodes.forgotten().then(() => this.#backend?.rollback(checkpoints));
   }
 
   /** The tracer undoes parents that were told of an exit which is undone; here that is known before, or it is made up for. */
@@ -589,11 +464,6 @@ export class SpeculationSeat implements Admission {
   }
 }
 
-function isAssumed({ handle, speculation }: ViewNode): boolean {
-  const object = speculation as SpeculativeObject | null;
-  return handle === null || (object !== null && object.log.length > 0);
-}
-
 /** The same for the same question. */
 function signature(operation: ViewOperation): string {
   const { name } = operation as { name?: unknown };
@@ -607,14 +477,4 @@ function nameIn(directory: ViewNode, node: ViewNode): string {
 
 function takesNames({ kind }: ViewOperation): boolean {
   return kind === 'unlink' || kind === 'rename';
-}
-
-/** FUSE's reply EINTR (struct fuse_out_header). */
-function interrupted(unique: number): Uint8Array {
-  const bytes = new Uint8Array(16);
-  const view = new DataView(bytes.buffer);
-  view.setUint32(0, 16, true);
-  view.setInt32(4, -4, true);
-  view.setBigUint64(8, BigInt(unique), true);
-  return bytes;
 }

@@ -1,9 +1,9 @@
 /**
- * The times that assumed changes are shown with: the server's clock as far as it is known, never running backwards,
- * so that what was changed later in the program's order is not shown as older.
+ * The times that assumed changes are shown with: never before what was changed earlier, and not after the server's own clock,
+ * so that what is changed later, by the server's clock or again assumed, is not shown as older.
  * It reads the wall clock it is given, and writes `node.shown`.
  */
-import { FileType } from '../../remote/server.ts';
+import { type Attributes, FileType } from '../../remote/server.ts';
 import type { ViewNode } from '../../remote/view/node.ts';
 import type { Mutation } from '../../remote/view/operation.ts';
 import { type ShownTimes, shownAttributes } from '../../remote/view/shown.ts';
@@ -13,12 +13,17 @@ interface Moment {
   readonly nanoseconds: number;
 }
 
-/** Weight of the newest sample of the clocks' difference. */
-const GAIN = 1 / 8;
+/** The server's clock may stand still for so long between two ticks. */
+const TICK_MS = 10;
+/** Between two changes for which no time has passed. */
+const STEP_NS = 1000;
 
 export class AssumedTimes {
   readonly #wall: () => number;
-  #offsetMs: number | null = null;
+  /** The server's clock is at least so far before ours. */
+  #offsetMs = Number.NEGATIVE_INFINITY;
+  /** The latest that the server has said, and that we have shown. */
+  #latest: Moment = { seconds: 0, nanoseconds: 0 };
   #last: Moment = { seconds: 0, nanoseconds: 0 };
 
   /** @param wall milliseconds since 1970, here */
@@ -26,11 +31,11 @@ export class AssumedTimes {
     this.#wall = wall;
   }
 
-  /** The server has set this time on something between then and now. */
-  sample(seconds: number, nanoseconds: number, tookMs: number): void {
-    const here = this.#wall() - tookMs / 2;
-    const offset = seconds * 1000 + nanoseconds / 1e6 - here;
-    this.#offsetMs = this.#offsetMs === null ? offset : this.#offsetMs + (offset - this.#offsetMs) * GAIN;
+  /** The server has said this of something: it changed at that time, so it is later there now. */
+  seen({ ctimeSeconds: seconds, ctimeNanoseconds: nanoseconds }: Attributes): void {
+    if (!isLater(seconds, nanoseconds, this.#latest)) return;
+    this.#latest = { seconds, nanoseconds };
+    this.#offsetMs = Math.max(this.#offsetMs, seconds * 1000 + nanoseconds / 1e6 - this.#wall());
   }
 
   /**
@@ -74,14 +79,12 @@ export class AssumedTimes {
   }
 
   #now(mutation: Mutation): Moment {
-    const ms = this.#wall() + (this.#offsetMs ?? 0);
-    let now: Moment = { seconds: Math.floor(ms / 1000), nanoseconds: Math.floor((ms % 1000) * 1e6) };
-    now = later(now, this.#last);
-    for (const { attributes } of mutation.touches) {
-      now = later(now, { seconds: attributes.ctimeSeconds, nanoseconds: attributes.ctimeNanoseconds });
-    }
-    this.#last = now;
-    return now;
+    for (const { said } of mutation.touches) this.seen(said);
+    const ms = this.#wall() + this.#offsetMs - TICK_MS;
+    const now = { seconds: Math.floor(ms / 1000), nanoseconds: Math.floor((ms % 1000) * 1e6) };
+    if (isLater(this.#latest.seconds, this.#latest.nanoseconds, this.#last)) this.#last = this.#latest;
+    this.#last = later(now, after(this.#last));
+    return this.#last;
   }
 }
 
@@ -96,7 +99,15 @@ function shownMtime(node: ViewNode): Moment {
   return { seconds, nanoseconds };
 }
 
+function isLater(seconds: number, nanoseconds: number, than: Moment): boolean {
+  return seconds > than.seconds || (seconds === than.seconds && nanoseconds > than.nanoseconds);
+}
+
+function after({ seconds, nanoseconds }: Moment): Moment {
+  const sum = nanoseconds + STEP_NS;
+  return sum < 1e9 ? { seconds, nanoseconds: sum } : { seconds: seconds + 1, nanoseconds: sum - 1e9 };
+}
+
 function later(a: Moment, b: Moment): Moment {
-  if (a.seconds !== b.seconds) return a.seconds > b.seconds ? a : b;
-  return a.nanoseconds >= b.nanoseconds ? a : b;
+  return isLater(a.seconds, a.nanoseconds, b) ? a : b;
 }

@@ -7,7 +7,7 @@ import { callArchitecture, callArgument, callArgumentInt, callNumber } from '../
 import { awaitChild, onExitHeld, onWaitEnd } from './children.ts';
 import type { TracerCore } from './core.ts';
 import { SYSTEM_CALLS, type Verdict } from './syscalls.ts';
-import { dependencies, Hold, isSpeculative, Stop, type Tracee } from './tracee.ts';
+import { dependencies, Hold, isSpeculative, type Tracee } from './tracee.ts';
 
 const DEFAULT_MAX_WITHHELD = 8 << 20;
 /** One write is withheld up to this; a longer one is short, as it may be. */
@@ -25,6 +25,7 @@ export function onEntry(core: TracerCore, tracee: Tracee): void {
   }
   if (!isSpeculative(tracee)) {
     if (WAITS.has(name)) awaitChild(core, tracee, name as 'wait4' | 'waitid');
+    else if (name === 'exit_group' && tracee.toReap.size > 0) reapBeforeExit(core, tracee);
     else core.go(tracee);
     return;
   }
@@ -34,6 +35,17 @@ export function onEntry(core: TracerCore, tracee: Tracee): void {
     return;
   }
   carryOut(core, tracee, name, rule ? rule(core.call.of(tracee)) : `wait: ${name}`);
+}
+
+/** What it was told of, and parked copies of it, would be left to init as zombies. */
+function reapBeforeExit(core: TracerCore, tracee: Tracee): void {
+  if (tracee.reapable.size === 0) {
+    tracee.hold = Hold.REAP;
+    return;
+  }
+  const registers = core.injector.cancel(tracee.pid);
+  core.reap(tracee);
+  core.repeat(tracee, registers);
 }
 
 function carryOut(core: TracerCore, tracee: Tracee, name: string, verdict: Verdict): void {
@@ -156,9 +168,6 @@ export function reconsider(core: TracerCore, tracee: Tracee): void {
     return;
   }
   if (isSpeculative(tracee)) return;
-  if (tracee.hold === Hold.TRUTH) core.again(tracee);
-  else if (tracee.hold === Hold.EXIT) {
-    tracee.stop = Stop.ENTRY;
-    core.go(tracee);
-  } else if (tracee.hold === Hold.DEATH) core.go(tracee, tracee.stopSignal);
+  if (tracee.hold === Hold.TRUTH || tracee.hold === Hold.EXIT || tracee.hold === Hold.REAP) core.again(tracee);
+  else if (tracee.hold === Hold.DEATH) core.go(tracee, tracee.stopSignal);
 }

@@ -168,6 +168,7 @@ export class TracerCore {
     owner.reapable.add(pid);
     // A held process reaps when it goes on; a running one is stopped for it.
     if (owner.stop === Stop.NONE) interrupt(owner.pid);
+    else if (owner.hold === Hold.REAP) this.again(owner);
   }
 
   /** At a stop between user code and kernel: reaps what is to be reaped. Registers are changed. True if anything was. */

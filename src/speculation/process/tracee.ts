@@ -40,6 +40,8 @@ export const Hold = {
   UNDO: 6,
   /** It is free, but what was withheld of it is not out yet. */
   OUTPUT: 7,
+  /** At the entry of its exit: what only it can reap is still ending. */
+  REAP: 8,
 } as const;
 export type HoldKind = (typeof Hold)[keyof typeof Hold];
 

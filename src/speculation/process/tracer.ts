@@ -3,14 +3,12 @@
  * Every ptrace call is made on its thread; it is told of commands by a signal to a process of its own, the bell.
  */
 import { setAffinity } from '../../linux/affinity.ts';
-import { writeBytes } from '../../linux/descriptor.ts';
-import { currentCall, statusField } from '../../linux/proc.ts';
+import { statusField } from '../../linux/proc.ts';
 import {
   Call,
   callNumber,
   callResult,
   eventMessage,
-  interrupt,
   listen,
   readCall,
   resume,
@@ -22,24 +20,20 @@ import {
   waited,
   waitFor,
 } from '../../linux/ptrace.ts';
-import type { SavedRegisters } from '../../linux/registers.ts';
 import { spawnStopped } from '../../linux/spawn.ts';
-import type { CheckpointId, ExitStatus, LaunchOptions, Pid, ProcessEvent, Refusal, Reply } from './backend.ts';
+import type { CheckpointId, ExitStatus, LaunchOptions, Pid, ProcessEvent } from './backend.ts';
 import { onEnd, onEntry, reconsider } from './calls.ts';
-import { takeCheckpoint } from './checkpoint.ts';
-import { onChildSignal, onExitHeld, onReallyEnded, SIGCHLD, settle, tellWaiter } from './children.ts';
+import { onChildSignal, onExitHeld, onReallyEnded, SIGCHLD, settle } from './children.ts';
 import { TracerCore } from './core.ts';
 import { TraceeEnded } from './injector.ts';
-import { BOUNCEABLE } from './syscalls.ts';
 import { createTracee, dependencies, Hold, isSpeculative, Stop, type Tracee } from './tracee.ts';
 import { Undo } from './undo.ts';
+import { RESTARTS, Wishes } from './wishes.ts';
 
 const SIGKILL = 9;
 const SIGTRAP = 5;
 const SIGCONT = 18;
 const EINTR = -4;
-const RESTARTS = new Set([-512, -513, -514, -516]);
-const DEFAULT_MAX_CHECKPOINTS = 64;
 const OPTIONS =
   TraceOption.SYSGOOD |
   TraceOption.FORK |
@@ -50,6 +44,7 @@ const OPTIONS =
 
 export class Tracer {
   readonly core: TracerCore;
+  readonly wishes: Wishes;
   readonly #options: LaunchOptions;
   readonly #emit: (event: ProcessEvent) => void;
   /** First stops of processes that were seen before their creation was told. */
@@ -65,6 +60,7 @@ export class Tracer {
     this.#emit = emit;
     this.core = new TracerCore(options, emit, later);
     this.core.onEntry = (tracee) => onEntry(this.core, tracee);
+    this.wishes = new Wishes(this.core, { guard: (action) => this.#guard(action), pass: (pid) => this.pass(pid) });
   }
 
   /** Makes the bell: a process that does nothing; any signal to it wakes the tracer. */
@@ -176,7 +172,7 @@ export class Tracer {
     if (!tracee) return;
     const { parent, wish } = tracee;
     if (wish) {
-      this.#refuse(tracee, wish.token, 'gone', wish.replied);
+      this.wishes.refuse(tracee, wish.token, 'gone', wish.replied);
     }
     core.forget(tracee, status);
     if (pid === this.#root) this.#rootStatus = status;
@@ -211,7 +207,7 @@ export class Tracer {
       tracee.repeating = false;
       if (this.#detained(tracee)) return;
       if (tracee.wish) {
-        this.#checkpointBeforeCall(tracee);
+        this.wishes.grantBeforeCall(tracee);
         return;
       }
       const every = this.#options.everyCall ?? 0;
@@ -227,7 +223,7 @@ export class Tracer {
     if (this.#detained(tracee)) return;
     const result = callResult();
     if (tracee.wish) {
-      this.#grant(tracee);
+      this.wishes.grant(tracee);
       return;
     }
     if (tracee.reapable.size > 0 && !RESTARTS.has(result) && result !== EINTR) {
@@ -272,7 +268,7 @@ export class Tracer {
       }
       tracee.stop = Stop.NEUTRAL;
       if (this.#detained(tracee)) return;
-      if (tracee.wish) this.#grant(tracee);
+      if (tracee.wish) this.wishes.grant(tracee);
       else this.#afterInterrupt(tracee);
       return;
     }
@@ -367,151 +363,6 @@ export class Tracer {
   }
 
   // ---- commands
-
-  checkpoint(pid: Pid, token: number, reply: Reply | undefined): void {
-    const { core } = this;
-    const tracee = core.tracees.get(pid);
-    const reason = this.#unfit(tracee, reply !== undefined);
-    if (!tracee || reason) {
-      core.counts.refused++;
-      this.#emit({ type: 'refused', pid, token, reason: reason ?? 'gone', replied: false });
-      if (tracee?.hold === Hold.ASKED) this.pass(pid);
-      return;
-    }
-    const wish = { token, reply, replied: false, child: 0, fresh: true };
-    if (tracee.hold === Hold.ASKED) {
-      tracee.hold = Hold.NONE;
-      tracee.wish = wish;
-      this.#guard(() => this.#checkpointBeforeCall(tracee));
-      return;
-    }
-    if (interrupt(pid) < 0) {
-      this.#refuse(tracee, token, 'gone', false);
-      return;
-    }
-    tracee.wish = wish;
-    if (reply) wish.replied = writeBytes(reply.fd, reply.bytes) === reply.bytes.length;
-  }
-
-  #unfit(tracee: Tracee | undefined, bounced: boolean): Refusal | undefined {
-    if (!tracee || tracee.doomed) return 'gone';
-    if (tracee.threads) return 'threads';
-    if (tracee.vfork) return 'vfork';
-    if (tracee.unfit) return tracee.unfit;
-    if (tracee.wish || tracee.undo || tracee.fresh) return 'busy';
-    if (this.core.copies.size >= (this.#options.maxCheckpoints ?? DEFAULT_MAX_CHECKPOINTS)) return 'limit';
-    if (tracee.hold !== Hold.NONE && tracee.hold !== Hold.ASKED) return 'busy';
-    if (bounced) {
-      const call = currentCall(tracee.pid);
-      if (!call) return 'gone';
-      if (call.number === -1) return 'page-fault';
-      const name = this.core.callName(call.number);
-      if (call.number < 0 || !BOUNCEABLE.has(name)) return 'call';
-      // Its new program could not be taken back.
-      if (name === 'execve' || name === 'execveat') return 'call';
-    }
-    return undefined;
-  }
-
-  #refuse(tracee: Tracee, token: number, reason: Refusal, replied: boolean): void {
-    tracee.wish = undefined;
-    this.core.counts.refused++;
-    if (reason === 'missed') this.core.counts.missed++;
-    this.core.log(() => `refused ${tracee.pid}: ${reason}`);
-    this.#emit({ type: 'refused', pid: tracee.pid, token, reason, replied });
-  }
-
-  proceed(pid: Pid, child: Pid, token: number, fresh: boolean): void {
-    const { core } = this;
-    const tracee = core.tracees.get(pid);
-    if (!tracee || tracee.doomed || tracee.undo || tracee.wish) {
-      this.#emit({ type: 'refused', pid, token, reason: tracee ? 'busy' : 'gone', replied: false });
-      return;
-    }
-    tracee.wish = {
-      token,
-      reply: undefined,
-      replied: false,
-      child,
-      fresh: fresh || tracee.checkpoints.length === 0,
-    };
-    tracee.asked.clear();
-    if (tracee.hold === Hold.NEEDS || tracee.hold === Hold.TRUTH) {
-      tracee.hold = Hold.NONE;
-      this.#guard(() => this.#checkpointBeforeCall(tracee));
-    } else if (tracee.stop === Stop.NONE) interrupt(pid);
-  }
-
-  /** At the entry of a call. */
-  #checkpointBeforeCall(tracee: Tracee): void {
-    const saved = this.core.injector.cancel(tracee.pid);
-    tracee.stop = Stop.NEUTRAL;
-    this.#grantAt(tracee, saved, true);
-  }
-
-  /** At the end of a call, or at an interrupt. */
-  #grant(tracee: Tracee): void {
-    const { registers } = this.core.injector;
-    const wish = tracee.wish!;
-    registers.read(tracee.pid);
-    const saved = registers.save();
-    const { call, result } = registers;
-    if (wish.replied) {
-      if (call >= 0 && result === EINTR) this.#grantAt(tracee, saved, true);
-      else {
-        this.#refuse(tracee, wish.token, 'missed', true);
-        this.core.go(tracee);
-      }
-    } else if (wish.reply) {
-      // The request was gone before our answer.
-      this.#refuse(tracee, wish.token, 'missed', true);
-      this.core.go(tracee);
-    } else this.#grantAt(tracee, saved, call >= 0 && RESTARTS.has(result));
-  }
-
-  #grantAt(tracee: Tracee, saved: SavedRegisters, repeat: boolean): void {
-    const { core } = this;
-    const wish = tracee.wish!;
-    const { registers } = core.injector;
-    registers.load(saved);
-    if (registers.narrow) tracee.unfit = 'foreign';
-    core.reap(tracee);
-    if (wish.fresh) {
-      const from = performance.now();
-      const made =
-        tracee.unfit ??
-        takeCheckpoint(core.injector, tracee, core.nextCheckpoint, saved, repeat, this.#options.stdio ?? [0, 1, 2]);
-      if (typeof made === 'string') {
-        if (made === 'shared-memory' || made === 'foreign') tracee.unfit = made;
-        this.#refuse(tracee, wish.token, made, wish.replied);
-        this.#restart(tracee, saved, repeat);
-        return;
-      }
-      core.nextCheckpoint++;
-      // Waits of a process that could not be undone have not been watched.
-      if (tracee.checkpoints.length === 0) tracee.dead.waitedFor(undefined);
-      tracee.checkpoints.push(made);
-      core.checkpoints.set(made.id, made);
-      core.copies.set(made.copy, { owner: tracee, parked: false, dying: false });
-      core.counts.checkpoints++;
-      core.counts.checkpointUs += (performance.now() - from) * 1000;
-      core.log(() => `checkpoint ${made.id} of ${tracee.pid}, copy ${made.copy}`);
-      this.#emit({ type: 'checkpointed', pid: tracee.pid, checkpoint: made.id, token: wish.token });
-    }
-    tracee.wish = undefined;
-    if (wish.child !== 0 && tellWaiter(core, tracee, saved, wish.child)) return;
-    this.#restart(tracee, saved, repeat);
-  }
-
-  #restart(tracee: Tracee, saved: SavedRegisters, repeat: boolean): void {
-    const { core } = this;
-    if (repeat) core.repeat(tracee, saved);
-    else {
-      core.injector.registers.load(saved);
-      core.injector.registers.write(tracee.pid);
-      core.go(tracee);
-    }
-  }
 
   commit(id: CheckpointId): void {
     const { core } = this;

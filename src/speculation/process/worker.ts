@@ -20,10 +20,10 @@ function carryOut(command: Command): void {
       tracer.start();
       return;
     case 'checkpoint':
-      tracer.checkpoint(command.pid, command.token, command.reply);
+      tracer.wishes.checkpoint(command.pid, command.token, command.reply);
       return;
     case 'proceed':
-      tracer.proceed(command.pid, command.child, command.token, command.fresh);
+      tracer.wishes.proceed(command.pid, command.child, command.token, command.fresh);
       return;
     case 'commit':
       tracer.commit(command.checkpoint);

@@ -27,6 +27,7 @@ import type { ViewNode } from '../../../src/remote/view/node.ts';
 import { Lookup } from '../../../src/remote/view/operations/lookup.ts';
 import { Readdir } from '../../../src/remote/view/operations/readdir.ts';
 import { Judgement } from '../../../src/speculation/engine/judgement.ts';
+import { DEFAULT_LIMITS } from '../../../src/speculation/engine/limits.ts';
 import { SpeculativeMount } from '../../../src/speculation/files/run.ts';
 import { newStatistics, type SpeculationStatistics } from '../../../src/speculation/files/statistics.ts';
 import type { ProcessEvent } from '../../../src/speculation/process/backend.ts';
@@ -36,7 +37,6 @@ import { changeOnce, filesIn, makeStale, makeTree, treeOf } from './tree.ts';
 
 /** A run that takes longer hangs: it is ended, and that is a difference. */
 const RUN_LIMIT_MS = 60_000;
-/** Zombies of processes whose parent has died are for init to collect. */
 const LEAVE_MS = 5000;
 const EVENTS_KEPT = 40;
 
@@ -87,7 +87,7 @@ export class EquivalenceLab {
     this.#directory = directory;
   }
 
-  static async start(version: '3' | '4.1', roundTripMs: number): Promise<EquivalenceLab> {
+  static async start(version: '3' | '4.1', roundTripMs: number, limits = DEFAULT_LIMITS): Promise<EquivalenceLab> {
     const directory = mkdtempSync(join(tmpdir(), 'isthmus-equivalence-'));
     mkdirSync(join(directory, 'mount'));
     const compiled = spawnSync('cc', ['-O1', '-o', join(directory, 'fileops'), '-x', 'c', '-'], {
@@ -101,6 +101,7 @@ export class EquivalenceLab {
       server,
       directory: join(directory, 'mount'),
       judgement: new AlwaysPays(),
+      limits,
       // Cached at all, but vouched for hardly ever.
       view: { fileMinMs: 2, fileMaxMs: 2, directoryMinMs: 2, directoryMaxMs: 2 },
     });
@@ -138,21 +139,23 @@ export class EquivalenceLab {
   /** What comes out without speculation: with another client's change at each moment that makes a difference. */
   #possible(program: EquivalenceProgram, seed: number, remote: string): Observation[] {
     const local = join(this.#directory, 'local');
-    const once = (script: (path: string) => string): Observation => {
+    const once = (script: string): Observation => {
       cpSync(remote, local, { recursive: true, preserveTimestamps: true });
-      const observed = this.#runPlainly(script(local), local);
+      const observed = this.#runPlainly(script, local);
       rmSync(local, { recursive: true, force: true });
       return observed;
     };
     const lines = program.lines?.(seed);
-    if (lines === undefined) return [once(() => program.script(seed))];
+    if (lines === undefined) return [once(program.script(seed))];
     return Array.from({ length: lines.length + 1 }, (_, at) => {
       const changed = join(this.#directory, 'changed');
       cpSync(remote, changed, { recursive: true, preserveTimestamps: true });
       changeOnce(changed, seed);
-      // The other client's change is to the text only.
+      // The other client's change is to the text only. It must not move the lines' numbers, which are in messages.
       const change = `rm -r doc/a; cp -r ${changed}/doc/a doc/a`;
-      const observed = once(() => [...lines.slice(0, at), change, ...lines.slice(at)].join('\n'));
+      const observed = once(
+        [...lines.slice(0, at), `${change}; ${lines[at] ?? ''}`, ...lines.slice(at + 1)].join('\n'),
+      );
       rmSync(changed, { recursive: true, force: true });
       return observed;
     });
@@ -294,9 +297,12 @@ async function leftOf(pids: ReadonlySet<number>): Promise<string[]> {
   }
 }
 
+/** Sums; of peaks the highest. */
 export function add(total: SpeculationStatistics, one: SpeculationStatistics): void {
   const sum = total as unknown as Record<string, number>;
   for (const [key, value] of Object.entries(one)) {
-    if (typeof value === 'number') sum[key] = (sum[key] ?? 0) + value;
+    if (typeof value !== 'number') continue;
+    sum[key] = key.startsWith('peak') ? Math.max(sum[key]!, value) : sum[key]! + value;
   }
+  for (const [why, count] of Object.entries(one.waits)) total.waits[why] = (total.waits[why] ?? 0) + count;
 }
