@@ -17,6 +17,8 @@ import {
 interface ConnectWorkload extends ServerWorkload {
   readonly connections: number;
   readonly kernelClient?: boolean;
+  /** The client ends with a reset, as in IX's n = 1 (IX, section 5.3). */
+  readonly reset?: boolean;
 }
 
 const METRICS = ['messagesPerSecond', 'p50Us', 'p99Us', 'cpuNsPerMessage'];
@@ -32,11 +34,12 @@ function onVeth(context: Pick<BenchContext, 'datapaths'>): Bench {
   return serverBench<ConnectWorkload>({
     name: 'connect',
     summary:
-      'Connections over TCP over a veth pair: open, one message of 64 bytes, close; from our load past the kernel.',
+      'Connections over TCP over a veth pair: open, one message of 64 bytes, close (where so named by a reset); from our load past the kernel.',
     sides: [...ours, onLab(nodeSide('node:net', 'net-echo', LAB_HOST))],
     workloads: [
       { name: 'c1', connections: 1 },
       { name: 'c50', connections: 50 },
+      { name: 'c50 reset', connections: 50, reset: true },
       { name: `c50 ${KERNEL_CLIENT}`, connections: 50, kernelClient: true },
     ],
     columns: COLUMNS,
@@ -68,6 +71,7 @@ const drive: Drive<ConnectWorkload> = async (server, workload, { seconds, warmup
   const args = [
     `connect://${host}:${server.port}`,
     ...['-c', `${workload.connections}`, '-s', '64'],
+    ...(workload.reset ? ['--reset'] : []),
     ...['--seconds', `${seconds}`, '--warmup', `${warmup}`, '--server-pid', `${server.pid}`],
   ];
   return sampleOf(await load(args, loadDatapath(workload.kernelClient)));

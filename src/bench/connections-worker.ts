@@ -4,11 +4,15 @@
  */
 import type { Connection } from '../net/tcp/connection.ts';
 import { TcpState } from '../net/tcp/constants.ts';
+import type { SizeClass } from '../ring/heap.ts';
 import { BackToBack } from './back-to-back.ts';
 import type { Sample } from './bench.ts';
+import { QueuesBackToBack } from './connections-queues.ts';
 
 export interface ConnectionsRequest {
   readonly connections: number;
+  /** With kernels, queues and coroutines above the stacks. */
+  readonly queues: boolean;
   readonly seconds: number;
   readonly warmup: number;
 }
@@ -24,26 +28,54 @@ const PORTS_EACH = 25_000;
 
 const { gc } = globalThis as { gc?: () => void };
 
-process.on('message', (request: ConnectionsRequest) => process.send!(measure(request)));
+const SIZES: readonly SizeClass[] = [
+  // What is sent stays until it is acknowledged, up to 40 ms later where a connection has nothing else to say.
+  { bytes: 384, count: 1 << 17 },
+  { bytes: 2240, count: 1024 },
+];
+
+process.on('message', (request: ConnectionsRequest) => {
+  process.send!(request.queues ? measureQueues(request) : measure(request));
+});
 
 function measure({ connections, seconds, warmup }: ConnectionsRequest): Sample {
   const net = new BackToBack({
-    sizeClasses: [
-      // What is sent stays until it is acknowledged, up to 40 ms later where a connection has nothing else to say.
-      { bytes: 384, count: 1 << 17 },
-      { bytes: 2240, count: 1024 },
-    ],
+    sizeClasses: SIZES,
     clientAddresses: Math.ceil(connections / PORTS_EACH),
     tcp: { maxConnections: connections + 1, firstPort: 1024, lastPort: 65_535 },
   });
   const before = memory();
   const open = establish(net, connections);
-  // Each stands at both ends.
-  const bytesPerConnection = (memory() - before) / connections / 2;
+  const after = memory();
   const echo = new Echo(net, open);
   echo.run(warmup);
-  const messagesPerSecond = echo.run(seconds);
-  return { messagesPerSecond, nsPerMessage: 1e9 / messagesPerSecond, bytesPerConnection };
+  return sampleOf(connections, after - before, echo.run(seconds));
+}
+
+function measureQueues({ connections, seconds, warmup }: ConnectionsRequest): Sample {
+  const net = new QueuesBackToBack(connections, MESSAGE_BYTES, SIZES);
+  const before = memory();
+  net.establish(connections, TOGETHER);
+  const after = memory();
+  net.start(UNDER_WAY, drawing());
+  net.run(warmup);
+  return sampleOf(connections, after - before, net.run(seconds));
+}
+
+function sampleOf(connections: number, bytes: number, messagesPerSecond: number): Sample {
+  // Each stands at both ends.
+  return { messagesPerSecond, nsPerMessage: 1e9 / messagesPerSecond, bytesPerConnection: bytes / connections / 2 };
+}
+
+/** Numbers by chance (xorshift32). */
+function drawing(): () => number {
+  let x = 1;
+  return () => {
+    x ^= x << 13;
+    x ^= x >>> 17;
+    x ^= x << 5;
+    return x >>> 0;
+  };
 }
 
 /** Bytes in use, in V8's heap and outside of it. */
@@ -90,7 +122,7 @@ class Echo {
   readonly #open: readonly Connection[];
   /** Bytes of a message that has come in part, by connection. */
   readonly #partial: Int32Array;
-  #random = 1;
+  readonly #draw = drawing();
 
   constructor(net: BackToBack, open: readonly Connection[]) {
     this.#net = net;
@@ -101,16 +133,10 @@ class Echo {
   }
 
   #send(): void {
-    // xorshift32
-    let x = this.#random;
-    x ^= x << 13;
-    x ^= x >>> 17;
-    x ^= x << 5;
-    this.#random = x;
     const { heap } = this.#net;
     const buffer = heap.alloc(MESSAGE_BYTES);
     buffer.length = MESSAGE_BYTES;
-    this.#open[(x >>> 0) % this.#open.length]!.send(buffer);
+    this.#open[this.#draw() % this.#open.length]!.send(buffer);
   }
 
   /** @returns messages per second */

@@ -10,14 +10,15 @@ import { ownProgram } from './find.ts';
 import { spawnPinned } from './pinned.ts';
 
 const COUNTS = [1, 10, 100, 1000, 10_000, 100_000];
-const SIDE = 'isthmus/stack';
+const STACK = 'isthmus/stack';
+const QUEUES = 'isthmus/queues';
 
 export function connections(): Bench {
   return {
     name: 'connections',
     summary:
-      'Echo of 64 bytes on connections drawn by chance, 64 messages under way, two stacks in one thread: both ends of each message are measured.',
-    sides: [{ name: SIDE }],
+      'Echo of 64 bytes on connections drawn by chance, 64 messages under way, two stacks in one thread, both ends of each message measured: TCP/IP alone, and with kernels, queues and coroutines above.',
+    sides: [{ name: STACK }, { name: QUEUES }],
     workloads: COUNTS.map((count) => ({ name: `c${count}`, extraSeconds: count / 50_000 })),
     comparisons: [],
     workloadComparisons: COUNTS.slice(1).map((count) => ({
@@ -34,7 +35,7 @@ export function connections(): Bench {
 
 async function openConnections(context: BenchContext): Promise<OpenBench> {
   return {
-    async sample(_side: string, workload: string, { seconds, warmup }: SampleTimes): Promise<Sample> {
+    async sample(side: string, workload: string, { seconds, warmup }: SampleTimes): Promise<Sample> {
       // A process for each sample: what an earlier one left in V8's heap would count as this one's.
       const program = ownProgram('./connections-worker');
       const worker = spawnPinned(context.loadCpu, () =>
@@ -42,7 +43,8 @@ async function openConnections(context: BenchContext): Promise<OpenBench> {
       );
       const ended = once(worker, 'exit');
       try {
-        const request: ConnectionsRequest = { connections: Number(workload.slice(1)), seconds, warmup };
+        const queues = side === QUEUES;
+        const request: ConnectionsRequest = { connections: Number(workload.slice(1)), queues, seconds, warmup };
         worker.send(request);
         const answer = await Promise.race([once(worker, 'message'), ended.then(([code]) => Number(code))]);
         if (typeof answer === 'number') throw new Error(`the process ended with ${answer}`);

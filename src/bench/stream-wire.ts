@@ -9,7 +9,7 @@ import type { Stack } from '../net/stack.ts';
 import { Heap, type HeapBuffer, heapBytes, type SizeClass } from '../ring/heap.ts';
 import { localRegion } from '../ring/region.ts';
 
-const SIZES: readonly SizeClass[] = [
+const STREAM_SIZES: readonly SizeClass[] = [
   { bytes: 384, count: 4096 },
   { bytes: 2240, count: 8192 },
   { bytes: 16704, count: 256 },
@@ -95,9 +95,9 @@ export class WireEnd implements Link, Device {
   }
 }
 
-/** Both ends: 10.0.0.1 and 10.0.0.2. */
-export function wireInMemory(): [WireEnd, WireEnd] {
-  const heap = new Heap(localRegion(heapBytes(SIZES)), { sizeClasses: SIZES, headroom: LINK_HEADROOM });
+/** Both ends, 10.0.0.1 and 10.0.0.2, over one heap with buffers of these sizes. */
+export function wireInMemory(sizeClasses: readonly SizeClass[] = STREAM_SIZES): [WireEnd, WireEnd] {
+  const heap = new Heap(localRegion(heapBytes(sizeClasses)), { sizeClasses, headroom: LINK_HEADROOM });
   const ends: [WireEnd, WireEnd] = [new WireEnd(heap, 1), new WireEnd(heap, 2)];
   ends[0].other = ends[1];
   ends[1].other = ends[0];

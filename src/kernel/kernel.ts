@@ -295,15 +295,19 @@ export class Kernel {
     }
     if (timeout !== undefined) op.timer = this.timers.schedule(this.#now() + timeout, op);
     if (timeout === undefined && signal === undefined) return;
-    const onAbort = () => this.operations.cancel(op, abortReason(signal!));
-    signal?.addEventListener('abort', onAbort);
     op.rare = true;
-    op.cleanup = () => {
-      signal?.removeEventListener('abort', onAbort);
-      if (op.timer >= 0) this.timers.cancel(op.timer);
-      op.timer = -1;
-    };
+    if (signal === undefined) op.cleanup = disarm;
+    else this.#abortWith(op, signal);
     this.onWork();
+  }
+
+  #abortWith(op: Operation<unknown>, signal: AbortSignal): void {
+    const onAbort = () => this.operations.cancel(op, abortReason(signal));
+    signal.addEventListener('abort', onAbort);
+    op.cleanup = () => {
+      signal.removeEventListener('abort', onAbort);
+      disarm(op);
+    };
   }
 
   // ---- PDPIX: memory, names, options ---------------------------------------------------------------------------
@@ -509,6 +513,12 @@ function localAddress(options: ListenOptions): Address {
 export function familyOf(address: Address): Family {
   if ('path' in address) return Family.UNIX;
   return address.host.includes(':') ? Family.INET6 : Family.INET;
+}
+
+/** Takes back the timer of an operation's deadline. */
+function disarm(op: Operation<unknown>): void {
+  if (op.timer >= 0) op.kernel.timers.cancel(op.timer);
+  op.timer = -1;
 }
 
 function abortReason(signal: AbortSignal): Error {

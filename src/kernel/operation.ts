@@ -87,7 +87,7 @@ export class Operation<T> implements PromiseLike<T>, Iterator<Operation<T>, T, u
   /** Timer armed for the operation's deadline, -1 for none. */
   timer = -1;
   /** Runs once when the operation leaves the pending state: disarms timers and abort listeners. Null on the hot path. */
-  cleanup: (() => void) | null = null;
+  cleanup: ((op: Operation<unknown>) => void) | null = null;
   #resolve: ((value: T) => void) | null = null;
   #reject: ((error: Error) => void) | null = null;
 
@@ -138,7 +138,7 @@ export class Operation<T> implements PromiseLike<T>, Iterator<Operation<T>, T, u
   #settleRare(): void {
     const { cleanup } = this;
     this.cleanup = null;
-    if (cleanup !== null) cleanup();
+    if (cleanup !== null) cleanup(this as Operation<unknown>);
     if (this.state === State.FAILED && this.onFailure !== null) this.onFailure(this as Operation<unknown>);
     // Nobody but its group waits for an operation that is part of one.
     if (this.parent !== null) this.parent.childSettled();

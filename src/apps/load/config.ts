@@ -30,6 +30,8 @@ export interface LoadConfig {
   /** Seconds without an answer after which a connection is given up (TCP) or messages are sent again (UDP). */
   readonly timeout: number;
   readonly verify: boolean;
+  /** connect: each connection ends with a reset instead of a FIN. */
+  readonly reset: boolean;
   /** Connections opened beside, which say nothing. */
   readonly idle: number;
   readonly command: RespCommand;

@@ -48,7 +48,8 @@ export class Connects {
       run.connected--;
       run.connections[slot] = null;
       run.waitingSince[slot] = -1;
-      conn.close();
+      if (run.config.reset) conn.abort();
+      else conn.close();
     }
   }
 

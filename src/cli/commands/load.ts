@@ -84,6 +84,10 @@ export const loadOptions = {
     type: 'boolean',
     help: 'Compares every answer with what is expected. The values of a Redis server must come from loads of the same --size.',
   },
+  reset: {
+    type: 'boolean',
+    help: 'connect: ends each connection with a reset, so that none waits in TIME_WAIT.',
+  },
   idle: {
     type: 'integer',
     value: 'N',
@@ -190,6 +194,7 @@ export function configOf({ values, given, positionals }: ParsedArguments<typeof 
   if (udp && values.size < 4) throw new UsageError('a datagram must hold its number: --size 4 or more');
   if (target.protocol === 'connect' && values.rate !== undefined) throw new UsageError('connect has no --rate');
   if (target.protocol === 'connect' && values.depth > 1) throw new UsageError('connect has no --depth');
+  if (target.protocol !== 'connect' && values.reset) throw new UsageError('--reset is for connect');
   if (values.rate !== undefined && given.has('depth')) throw new UsageError('--rate and --depth exclude each other');
   return {
     ...target,
@@ -202,6 +207,7 @@ export function configOf({ values, given, positionals }: ParsedArguments<typeof 
     warmup: values.warmup,
     timeout: values.timeout ?? (udp ? TIMEOUT.datagram : TIMEOUT.stream),
     verify: values.verify,
+    reset: values.reset,
     idle: values.idle,
     command: values.command,
     setShare: values['set-share'],

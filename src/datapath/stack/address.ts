@@ -16,23 +16,45 @@ export interface Endpoint {
   readonly port: number;
 }
 
+// The last address written and the last one read: a client connects to the same place again and again.
+let writtenHost = '';
+let writtenPort = -1;
+let written = '';
+let readHost = '';
+let read: IpWords | null = null;
+
 /** How an address reads in a message: `127.0.0.1:80`, `[::1]:80`, a path. */
 export function textOf(address: Address): string {
   if ('path' in address) return address.path.replace(/^\0/, '@');
-  return address.host.includes(':') ? `[${address.host}]:${address.port}` : `${address.host}:${address.port}`;
+  const { host, port } = address;
+  if (host !== writtenHost || port !== writtenPort) {
+    written = host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
+    writtenHost = host;
+    writtenPort = port;
+  }
+  return written;
+}
+
+/** The words of an IP literal, null where it is none. */
+function wordsOf(host: string): IpWords | null {
+  if (read === null || host !== readHost) {
+    const ip = parseIp(host);
+    read = ip === null ? null : unmapped(wordsOfBytes(ip.bytes));
+    readHost = host;
+  }
+  return read;
 }
 
 /** Reads an address for a socket of this family. @throws IsthmusError EINVAL, EAFNOSUPPORT */
 export function readEndpoint(family: Family, address: Address, call: string): Endpoint {
   const about = textOf(address);
   if ('path' in address) throw systemError(ERRNO.EAFNOSUPPORT, call, about, 'this datapath has no Unix sockets');
-  const ip = parseIp(address.host);
-  if (ip === null) throw systemError(ERRNO.EINVAL, call, about, 'not an IP address');
+  const words = wordsOf(address.host);
+  if (words === null) throw systemError(ERRNO.EINVAL, call, about, 'not an IP address');
   const { port } = address;
   if (!(Number.isInteger(port) && port >= 0 && port <= 65535)) {
     throw systemError(ERRNO.EINVAL, call, about, 'a port is 0 to 65535');
   }
-  const words = unmapped(wordsOfBytes(ip.bytes));
   if (words.family === 6 && family !== Family.INET6) throw systemError(ERRNO.EAFNOSUPPORT, call, about);
   return { words, port };
 }

@@ -19,6 +19,7 @@ const BASE: LoadConfig = {
   warmup: 0.1,
   timeout: 5,
   verify: true,
+  reset: false,
   idle: 0,
   command: 'mixed',
   setShare: 0.5,

@@ -11,16 +11,18 @@ export function difference({ expected, got, trouble }: Comparison): string | nul
 }
 
 function between(expected: Observation, got: Observation): string | null {
+  const found: string[] = [];
   for (const key of ['stdout', 'stderr', 'code', 'signal'] as const) {
     if (expected[key] === got[key]) continue;
     const [a, b] = [String(expected[key]).split('\n'), String(got[key]).split('\n')];
     const first = a.findIndex((line, i) => line !== b[i]);
     const show = (lines: string[]) => lines.slice(Math.max(0, first - 1), first + 4).join('\n');
-    const errors = key === 'stderr' ? '' : `\nstderr: ${got.stderr.slice(0, 300)}`;
-    return `${key}, line ${first}:\n${show(a)}\n--- but speculatively\n${show(b)}${errors}`;
+    found.push(`${key}, line ${first}:\n${show(a)}\n--- but speculatively\n${show(b)}`);
   }
   const missing = expected.tree.filter((line) => !got.tree.includes(line));
   const extra = got.tree.filter((line) => !expected.tree.includes(line));
-  if (missing.length + extra.length === 0) return null;
-  return `tree:\n${missing.map((line) => `- ${line}`).join('\n')}\n${extra.map((line) => `+ ${line}`).join('\n')}`;
+  if (missing.length + extra.length > 0) {
+    found.push(`tree:\n${[...missing.map((line) => `- ${line}`), ...extra.map((line) => `+ ${line}`)].join('\n')}`);
+  }
+  return found.length === 0 ? null : found.join('\n');
 }

@@ -36,7 +36,7 @@ import { type EquivalenceProgram, FILE_OPERATIONS_C, PROGRAMS } from './programs
 import { changeOnce, filesIn, makeStale, makeTree, treeOf } from './tree.ts';
 
 /** A run that takes longer hangs: it is ended, and that is a difference. */
-const RUN_LIMIT_MS = 60_000;
+const RUN_LIMIT_MS = 120_000;
 const LEAVE_MS = 5000;
 const EVENTS_KEPT = 40;
 

@@ -9,8 +9,8 @@ import { describeStatistics, newStatistics } from '../../../src/speculation/file
 import { add } from './lab.ts';
 import type { Report, Task } from './worker.ts';
 
-/** A run ends itself after 60 s; a process that says nothing for longer is ended. */
-const SILENCE_MS = 100_000;
+/** A run ends itself after two minutes; a process that says nothing for longer is ended. */
+const SILENCE_MS = 200_000;
 const SHOWN = 4000;
 
 const [first = '1', count = '20', only = 'all', version = '4.1', rtt = '2', processes = '2'] = process.argv.slice(2);
@@ -80,6 +80,8 @@ function workIn(child: ChildProcess): Promise<void> {
 }
 
 const began = performance.now();
+// What has been begun is seen through.
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => void (next = end));
 await Promise.all(Array.from({ length: Number(processes) }, work));
 for (const [program, { runs, rollbacks, ms }] of [...byProgram].sort()) {
   console.log(`${program}: ${runs} runs, ${rollbacks} rollbacks, ${Math.round(ms / runs)} ms each`);

@@ -1,0 +1,155 @@
+/**
+ * Asks the tracer for checkpoints: at a call that made a request to the mount, or where a process is to be told of its child.
+ * It begins intervals in the engine when they are taken; requests that the tracer has answered meanwhile are remembered here.
+ */
+import type { RequestOrigin } from '../../remote/fuse/admission.ts';
+import type { SpeculationEngine } from '../engine/engine.ts';
+import type { Judgement } from '../engine/judgement.ts';
+import type { CheckpointId, ProcessBackend, Refusal } from '../process/backend.ts';
+import type { Member } from './group.ts';
+import type { SpeculationStatistics } from './statistics.ts';
+import type { SpeculationTrace } from './trace.ts';
+
+/** A checkpoint that has been asked for. */
+interface Pause {
+  readonly member: Member;
+  readonly sinceMs: number;
+  readonly answered: (refusal: Refusal | null, replied: boolean) => void;
+}
+
+export interface PauseSurroundings {
+  readonly engine: SpeculationEngine;
+  readonly judgement: Judgement;
+  readonly statistics: SpeculationStatistics;
+  readonly trace: SpeculationTrace | null;
+  /** The descriptor of /dev/fuse: the tracer answers EINTR through it. */
+  readonly fuseDescriptor: number;
+  readonly now: () => number;
+}
+
+/** An interval that rests on nothing is given this long to be used, milliseconds. */
+const UNUSED_MS = 20;
+
+export class Pauses {
+  readonly #around: PauseSurroundings;
+  readonly #pauses = new Map<number, Pause>();
+  /** Requests that the tracer has answered; the mount only has to forget them. */
+  readonly #answered = new Set<number>();
+  #backend: ProcessBackend | null = null;
+  #token = 0;
+
+  constructor(around: PauseSurroundings) {
+    this.#around = around;
+  }
+
+  attach(backend: ProcessBackend): void {
+    this.#backend = backend;
+  }
+
+  /** Whether the tracer has answered this request. */
+  isAnswered({ unique }: RequestOrigin): boolean {
+    return this.#answered.has(unique);
+  }
+
+  /** The same, and forgets it. */
+  takeAnswered({ unique }: RequestOrigin): boolean {
+    return this.#answered.delete(unique);
+  }
+
+  mayBounce(origin: RequestOrigin, member: Member): boolean {
+    return origin.bounceable && !member.created && this.#mayPause(member);
+  }
+
+  #mayPause(member: Member): boolean {
+    const { engine } = this.#around;
+    return this.#backend !== null && !member.pausing && !member.threads && engine.mayCheckpoint(member.object);
+  }
+
+  /** Asks for a checkpoint at the call that made the request. True: taken, and the request is answered. */
+  pause(origin: RequestOrigin, member: Member): Promise<boolean> {
+    return new Promise((resolve) => {
+      const token = this.#ask(member, (refusal, replied) => {
+        const done = refusal === null || replied;
+        if (done) this.#answered.add(origin.unique);
+        resolve(done);
+      });
+      const reply = { fd: this.#around.fuseDescriptor, bytes: interrupted(origin.unique) };
+      this.#backend!.checkpoint(member.pid, token, reply);
+    });
+  }
+
+  /** A process waits for its child, whose exit is held: it can only go on if it depends on what the child depends on. */
+  needs(member: Member, child: Member): void {
+    // Also where what it would learn is about to be undone.
+    if (member.doomed || child.doomed || this.#backend === null) return;
+    const { engine } = this.#around;
+    const rest = child.object.log.at(-1);
+    const absorb = (): void => {
+      engine.absorb(member.object, child.object);
+      const present = engine.present(member.object);
+      // It was undone while the checkpoint was taken.
+      if (present !== null && rest?.state === 'rolledBack') engine.abandon(present);
+      engine.settle(member.object);
+    };
+    if (!engine.needsCheckpoint(member.object, child.object) && member.object.log.at(-1)?.checkpoint != null) {
+      absorb();
+      this.#backend.proceed(member.pid, child.pid, ++this.#token, false);
+      return;
+    }
+    if (!this.#mayPause(member)) return;
+    const token = this.#ask(member, (refusal) => refusal === null && !member.doomed && absorb());
+    this.#backend.proceed(member.pid, child.pid, token, true);
+  }
+
+  checkpointed(token: number, checkpoint: CheckpointId): void {
+    const pause = this.#take(token);
+    if (pause === null) return;
+    const { engine, judgement, statistics, trace, now } = this.#around;
+    const { member } = pause;
+    statistics.checkpoints++;
+    judgement.checkpoint((now() - pause.sinceMs) * 1000);
+    // A rollback under way undoes it, too.
+    if (!member.doomed) {
+      engine.begin(member.object, checkpoint);
+      trace?.instant('checkpoint', 'process', member.pid, { checkpoint });
+      setTimeout(() => engine.settle(member.object), UNUSED_MS).unref();
+    }
+    pause.answered(null, true);
+  }
+
+  refused(token: number, reason: Refusal, replied: boolean): void {
+    const pause = this.#take(token);
+    if (pause === null) return;
+    const { member } = pause;
+    this.#around.statistics.checkpointsRefused++;
+    this.#around.trace?.instant('refused', 'process', member.pid, { reason });
+    if (reason === 'threads') member.threads = true;
+    if (replied) member.truthNext = true;
+    pause.answered(reason, replied);
+  }
+
+  #ask(member: Member, answered: Pause['answered']): number {
+    const token = ++this.#token;
+    member.pausing = true;
+    this.#pauses.set(token, { member, sinceMs: this.#around.now(), answered });
+    return token;
+  }
+
+  #take(token: number): Pause | null {
+    const pause = this.#pauses.get(token);
+    if (pause === undefined) return null;
+    this.#pauses.delete(token);
+    pause.member.pausing = false;
+    return pause;
+  }
+}
+
+/** FUSE's reply EINTR (struct fuse_out_header). */
+function interrupted(unique: number): Uint8Array {
+  const bytes = new Uint8Array(16);
+  const view = new DataView(bytes.buffer);
+  view.setUint32(0, 16, true);
+  view.setInt32(4, -4, true);
+  view.setBigUint64(8, BigInt(unique), true);
+  return bytes;
+}
