@@ -78,6 +78,8 @@ export interface Bench {
   readonly workloadComparisons?: readonly WorkloadComparison[];
   /** Columns of the table for people, in order; the first is the headline of the plots. */
   readonly columns: readonly string[];
+  /** A metric that the page also draws over the workloads, which are then steps of one thing. */
+  readonly curve?: string;
   /** Metrics of which the largest sample counts rather than the median: what only a fresh process shows. */
   readonly peaks?: readonly string[];
   /** Rounds of a full run where nothing else is asked for: fewer for samples that take long. */

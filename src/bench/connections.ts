@@ -28,6 +28,7 @@ export function connections(): Bench {
       workloadName: 'echo',
       metrics: ['messagesPerSecond'],
     })),
+    curve: 'messagesPerSecond',
     columns: ['messagesPerSecond', 'nsPerMessage', 'bytesPerConnection'],
     open: openConnections,
   };

@@ -5,7 +5,7 @@
  * A script runs in a directory of its own on the mount; `$LOCAL` is the local one. What it prints must not depend on time.
  */
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, utimesSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { buildPostmark } from './peers/postmark.ts';
 
@@ -33,6 +33,8 @@ export interface WorkSize {
 }
 
 const FILES_EACH = 8;
+/** Seconds since 1970. */
+const SOURCE_TIME = 1_700_000_000;
 /** Sources among them that `make` compiles. */
 const COMPILED = 12;
 export const GIT_ENVIRONMENT: Readonly<Record<string, string>> = {
@@ -108,7 +110,10 @@ function makeSources(root: string, directories: number): void {
       const isSource = f % 2 === 1;
       const comment = `/* ${'here and there and again '.repeat(2 + ((number * 7) % 23))} */\n`.repeat(1 + (number % 5));
       const text = isSource ? `int f${number}(void) { return ${number}; }\n` : `#define F${number} ${number}\n`;
-      writeFileSync(join(root, `d${d}`, `f${f}.${isSource ? 'c' : 'h'}`), comment + text);
+      const path = join(root, `d${d}`, `f${f}.${isSource ? 'c' : 'h'}`);
+      writeFileSync(path, comment + text);
+      // As old as sources are: git reads again what is as young as its index.
+      utimesSync(path, SOURCE_TIME, SOURCE_TIME);
       if (isSource && objects.length < COMPILED) objects.push(`d${d}/f${f}.o`);
     }
   }

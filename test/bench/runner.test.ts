@@ -159,6 +159,15 @@ test('the table and the page say all of it', async () => {
   assert.ok(page.includes('A &lt;fast&gt; one'), 'text is escaped');
   assert.doesNotMatch(page, /https?:|<script|NaN|undefined/, 'it needs nothing from anywhere');
   assert.equal(page.match(/<rect /g)?.length, 9, 'a bar for each side, workload and metric');
+  assert.doesNotMatch(page, /<polyline/);
+});
+
+test('a metric can be drawn over the workloads, a line for each side', async () => {
+  const bench = { ...invented([]), curve: 'messagesPerSecond' };
+  const page = htmlPage(bench, await runBench(bench, CONTEXT, MACHINE, [], OPTIONS));
+  const lines = [...page.matchAll(/<polyline points="([^"]*)"/g)].map((match) => match[1]!.split(' ').length);
+  assert.deepEqual(lines, [2, 1]);
+  assert.doesNotMatch(page, /https?:|<script|NaN|undefined/);
 });
 
 test('on a machine where everything takes long, a quick run still ends in time', async () => {

@@ -51,6 +51,30 @@ describe('operation', () => {
     assert.equal(k.operations.inUse, 0);
   });
 
+  it('fails with a stack where the call itself fails, and without one where somebody waits', () => {
+    const { k, run } = newKernel();
+    const seen: (string | undefined)[] = [];
+    const wait = function* (op: Operation<void>): Coroutine {
+      try {
+        yield* op;
+      } catch (error) {
+        seen.push((error as Error).stack);
+      }
+    };
+    const { stackTraceLimit } = Error;
+    const late = begin<void>(k);
+    k.spawn(wait(late));
+    run();
+    late.failErrno(104, 'pop');
+    const early = begin<void>(k);
+    early.failErrno(104, 'pop');
+    k.spawn(wait(early));
+    run();
+    assert.doesNotMatch(seen[0]!, /\n *at /);
+    assert.match(seen[1]!, /\n *at /);
+    assert.equal(Error.stackTraceLimit, stackTraceLimit);
+  });
+
   it('gives its result to await, whether it is done before or after', async () => {
     const { k } = newKernel();
     const before = begin<number>(k);

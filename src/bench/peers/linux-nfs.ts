@@ -48,6 +48,8 @@ export class LinuxNfs {
   /** @throws Error when a package cannot be fetched or the tap device cannot be made */
   static async start(directory: string, server: Ganesha): Promise<LinuxNfs> {
     unpack(directory);
+    // What a killed run has left.
+    spawnSync('ip', ['link', 'del', TAP]);
     run('ip', ['tuntap', 'add', TAP, 'mode', 'tap']);
     try {
       run('ip', ['addr', 'add', `${HOST}/30`, 'dev', TAP]);

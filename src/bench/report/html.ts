@@ -4,6 +4,8 @@
  */
 import type { Bench, BenchResult, CaseResult } from '../bench.ts';
 import { lessIsBetter } from '../ratios.ts';
+import { curve } from './curve.ts';
+import { escapeHtml } from './escape.ts';
 import { formatMetric, metricTitle, ratioRows } from './table.ts';
 
 const BAR = 20;
@@ -29,7 +31,7 @@ th { color: var(--soft); font-weight: 500; } th:first-child, td:first-child, .le
 td.good { color: var(--ours); }
 `;
 
-export function htmlPage(bench: Pick<Bench, 'summary' | 'columns'>, result: BenchResult): string {
+export function htmlPage(bench: Pick<Bench, 'summary' | 'columns' | 'curve'>, result: BenchResult): string {
   const { machine } = result;
   const title = `isthmus bench ${result.bench}`;
   const metrics = bench.columns.filter((metric) => result.cases.some((each) => each[metric] !== undefined));
@@ -47,6 +49,7 @@ export function htmlPage(bench: Pick<Bench, 'summary' | 'columns'>, result: Benc
 <h1>${escapeHtml(title)}</h1>
 <p>${escapeHtml(bench.summary)}</p>
 <p>${escapeHtml(machine.cpu)}, ${machine.cpus} CPUs, ${memory} GiB, Linux ${escapeHtml(machine.kernel)}, Node ${escapeHtml(machine.node)}, isthmus ${escapeHtml(machine.isthmus)}. Server on CPU ${machine.serverCpu}, load on CPU ${machine.loadCpu}. ${escapeHtml(machine.date.slice(0, 16).replace('T', ' '))} UTC.${result.quick ? ' A quick run: samples are few and short.' : ''}</p>
+${bench.curve === undefined ? '' : `<figure><figcaption>${escapeHtml(metricTitle(bench.curve))}</figcaption>${curve(bench.curve, result)}</figure>`}
 ${workloads.map((workload) => section(workload, metrics, result)).join('\n')}
 ${ratioTable(result)}
 ${caseTable(metrics, result)}
@@ -112,8 +115,4 @@ function caseTable(metrics: readonly string[], { cases }: BenchResult): string {
     .map((cell, index) => `<th${index === 1 ? ' class="left"' : ''}>${escapeHtml(cell)}</th>`)
     .join('');
   return `<h2>All numbers</h2>\n<p>Medians over the rounds; ± is half the range of the first column. Disturbed samples had somebody else use the machine in every try; they count only where there are no others.</p>\n<div class="scroll"><table>\n<tr>${headRow}</tr>\n${rows.join('\n')}\n</table></div>`;
-}
-
-function escapeHtml(text: string): string {
-  return text.replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll('>', '&gt;').replaceAll('"', '&quot;');
 }

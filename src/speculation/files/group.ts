@@ -13,8 +13,8 @@ export interface Member {
   readonly object: SpeculativeObject;
   /** Has other threads, or is one: it always waits for the truth. */
   threads: boolean;
-  /** It is being restored or killed: whatever it asks is answered EINTR at once. */
-  doomed: boolean;
+  /** Rollbacks of it that the tracer has not carried out: until then whatever it asks is answered at once, and nothing kept. */
+  doomed: number;
   /** A checkpoint has been asked for and neither taken nor refused. */
   pausing: boolean;
   /** What it asked was predicted wrongly, or its checkpoint was refused: its next request waits for the truth. */
@@ -68,7 +68,7 @@ export class Group {
     if (thread) {
       member.threads = true;
       if (maker !== undefined) maker.threads = true;
-    } else if (maker?.doomed) member.doomed = true; // its rollback is on the way to the tracer, which will find the child
+    } else if (maker?.doomed) member.doomed = 1; // its rollback is on the way to the tracer, which will find the child
     return member;
   }
 
@@ -84,7 +84,7 @@ export class Group {
       pid,
       object,
       threads: false,
-      doomed: false,
+      doomed: 0,
       created: false,
       era: 0,
       pausing: false,

@@ -72,6 +72,8 @@ export class SpeculationSeat implements Admission {
   #backend: ProcessBackend | null = null;
   #closed = false;
   readonly #nodes: TouchedNodes;
+  /** Whom the rollbacks concern that the tracer has not carried out. */
+  readonly #undoing: Member[][] = [];
   /** Processes outside the group have opened files. */
   #strangers = false;
 
@@ -280,11 +282,8 @@ export class SpeculationSeat implements Admission {
       }
       case 'rolledBack':
         this.#alsoUndone(event.checkpoints);
-        for (const pid of event.restored) {
-          const member = this.#group.get(pid);
-          if (member === undefined) continue;
-          member.doomed = false;
-        }
+        // There is one such event for each command, in order. Another one may still be on its way for some of them.
+        for (const member of this.#undoing.shift() ?? []) member.doomed--;
         for (const pid of event.killed) this.#group.remove(pid);
         return;
       case 'exited':
@@ -419,12 +418,14 @@ export class SpeculationSeat implements Admission {
 
   #rolledBack({ because, restorations }: Rollback): void {
     const checkpoints: CheckpointId[] = [];
+    const members: Member[] = [];
     this.statistics.rollbacks++;
     for (const { object, to } of restorations) {
       if (object.kind !== 'process') continue;
       const member = this.#group.get(Number(object.label));
       if (member === undefined || member.object !== object) continue;
-      member.doomed = true;
+      members.push(member);
+      member.doomed++;
       member.era++;
       member.exited = false;
       const checkpoint = checkpointOf(to.checkpoint);
@@ -438,8 +439,9 @@ export class SpeculationSeat implements Admission {
       because: because?.label,
       checkpoints,
     });
+    this.#undoing.push(members);
     // In this order also among rollbacks.
-    if (checkpoints.length > 0) void this.#nodes.forgotten().then(() => this.#backend?.rollback(checkpoints));
+    void this.#nodes.forgotten().then(() => this.#backend?.rollback(checkpoints));
   }
 
   /** The tracer undoes parents that were told of an exit which is undone; here that is known before, or it is made up for. */

@@ -240,12 +240,14 @@ test('RESP: a peer that speaks something else is an error', async () => {
 });
 
 test('connect: a connection for each message', async () => {
-  const { report } = await simulate(
-    { protocol: 'connect' },
-    echo(() => 10),
-  );
-  assert.ok(Math.abs(report.messages - 800) <= 16, `${report.messages} connections`);
-  assert.deepEqual(Object.values(report.errors).filter(Boolean), []);
+  for (const reset of [false, true]) {
+    const { report } = await simulate(
+      { protocol: 'connect', reset },
+      echo(() => 10),
+    );
+    assert.ok(Math.abs(report.messages - 800) <= 16, `${report.messages} connections`);
+    assert.deepEqual(Object.values(report.errors).filter(Boolean), []);
+  }
 });
 
 function datagramEcho(drop: (count: number) => boolean): (k: Kernel) => Coroutine<unknown> {

@@ -191,6 +191,13 @@ exit 5`,
       'tar cf t.tar src && mkdir u && tar xf t.tar -C u && cp -r u v && diff -r u/src v/src && find u v -type f | sort | wc -l; rm -r u t.tar; ls',
   },
   {
+    name: 'remove',
+    needs: ['rm'],
+    timesMatter: false,
+    script: (seed) =>
+      `mkdir d d/e; for i in 1 2 3 4 5 6 7; do echo $i > d/$i; done; ln d/3 d/e/3; cp -r d f; rm -r d; ls -R f; rm -r f doc; ls; exit ${seed % 7}`,
+  },
+  {
     name: 'make',
     needs: ['make', 'cc'],
     timesMatter: true,

@@ -81,7 +81,11 @@ function workIn(child: ChildProcess): Promise<void> {
 
 const began = performance.now();
 // What has been begun is seen through.
-for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => void (next = end));
+for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+  process.once(signal, () => {
+    next = end;
+  });
+}
 await Promise.all(Array.from({ length: Number(processes) }, work));
 for (const [program, { runs, rollbacks, ms }] of [...byProgram].sort()) {
   console.log(`${program}: ${runs} runs, ${rollbacks} rollbacks, ${Math.round(ms / runs)} ms each`);

@@ -26,6 +26,8 @@ process.on('message', (task: Task | 'end') => {
   else void run(task).catch(fail);
 });
 process.on('disconnect', () => void end(1));
+// The parent says when to end.
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => {});
 process.send!('ready');
 
 async function run({ seed, program }: Task): Promise<void> {

@@ -43,8 +43,9 @@ export class Readdir extends Reading<ListingAnswer> {
   agrees(predicted: Outcome<ListingAnswer>, truth: Outcome<ListingAnswer>): boolean {
     if (predicted.answer === null || truth.answer === null) return predicted.errno === truth.errno;
     const a = predicted.answer.entries;
-    const b = truth.answer.entries;
-    return a.length === b.length && a.every((entry, i) => entry.name === b[i]!.name && sameIno(entry, b[i]!));
+    // In whatever order: a listing that is known by what was made here has the order of making, without speculation too.
+    const b = new Map(truth.answer.entries.map((entry) => [entry.name, entry]));
+    return a.length === b.size && a.every((entry) => sameIno(entry, b.get(entry.name)));
   }
 
   protected async ask(signal?: AbortSignal): Promise<ListingAnswer> {
@@ -58,8 +59,9 @@ export class Readdir extends Reading<ListingAnswer> {
     if (directory.names?.completeEpoch === directory.epoch && this.#attributesFresh()) {
       const asked = view.ask();
       view.accept(directory, await view.server.getattr(handle, view.call(this.credential, signal)), asked);
-      // Changes assumed since then are not what was asked for.
-      if (view.complete(directory) && view.changesOf(directory) === start.changes) return this.#known();
+      // Changes assumed before or since are not what was asked for.
+      const unchanged = start.changes >= 0 && view.changesOf(directory) === start.changes;
+      if (unchanged && view.complete(directory)) return this.#known();
     }
     return { entries: await this.#list(handle, start, signal) };
   }
@@ -117,6 +119,6 @@ export class Readdir extends Reading<ListingAnswer> {
   }
 }
 
-function sameIno(a: ListedName, b: ListedName): boolean {
-  return a.ino.high === b.ino.high && a.ino.low === b.ino.low;
+function sameIno(a: ListedName, b: ListedName | undefined): boolean {
+  return b !== undefined && a.ino.high === b.ino.high && a.ino.low === b.ino.low;
 }
