@@ -235,6 +235,7 @@ export function emitCookie(
   tsEcr: number,
   sack: boolean,
   shift: number,
+  window: number,
 ): void {
   const packet = tcp.heap.tryAlloc(HEADROOM + TCP_HEADER_BYTES + 40);
   if (packet === null) {
@@ -258,7 +259,6 @@ export function emitCookie(
       option += 4;
     }
   }
-  const window = Math.min(65535, tcp.config.receiveBuffer);
   putTcpHeader(memory, at, flow.localPort, flow.remotePort, cookie, ack, option - at, Flag.SYN | Flag.ACK, window);
   send(tcp, flow, packet, option - at);
 }

@@ -84,7 +84,7 @@ export function listenArrives(
   const policy = tcp.config.synCookies;
   if (policy === 'always' || listener.halfOpen >= listener.backlog) {
     if (policy === 'never') tcp.counters.listenOverflows++;
-    else answerWithCookie(tcp, segment, flow);
+    else answerWithCookie(tcp, listener, segment, flow);
     return null;
   }
   const c = newConnection(tcp, listener, flow);
@@ -95,6 +95,8 @@ export function listenArrives(
   c.rcvAdv = c.rcvNxt;
   c.iss = initialSequence(c.flow, tcp.secret, tcp.clock4us);
   c.tsOffset = hashedTimestampOffset();
+  // An earlier copy of this SYN may have been answered with a cookie, which is then what the peer acknowledges.
+  if (tcp.cookiesRecent) c.iss = cookieFor(tcp, segment, flow);
   if (leastIss !== null && ((c.iss - leastIss) | 0) < 0) c.iss = leastIss;
   startSending(c);
   c.sndWnd = segment.window;
@@ -128,19 +130,24 @@ export function startSending(c: Connection): void {
   c.cwnd = c.mss * c.tcp.config.initialWindow;
 }
 
-function answerWithCookie(tcp: Tcp, segment: TcpSegment, flow: Flow): void {
-  const { secret } = tcp;
+function cookieFor(tcp: Tcp, segment: TcpSegment, flow: Flow): number {
   const mss = Math.min(segment.mss === 0 ? defaultMss(flow) : segment.mss, tcp.pathMss(flow));
-  const cookie = synCookie(flow, secret, segment.seq, mss, tcp.nowMs);
+  return synCookie(flow, tcp.secret, segment.seq, mss, tcp.nowMs);
+}
+
+function answerWithCookie(tcp: Tcp, listener: Listener, segment: TcpSegment, flow: Flow): void {
+  const cookie = cookieFor(tcp, segment, flow);
   const timestamps = tcp.config.timestamps && segment.hasTimestamps;
   const sack = tcp.config.sack && segment.sackPermitted;
   const scale = tcp.config.windowScaling ? segment.windowScale : -1;
-  const tsNow = (tcp.nowMs + timestampOffset(flow, secret)) | 0;
+  const tsNow = (tcp.nowMs + timestampOffset(flow, tcp.secret)) | 0;
   const tsVal = cookieTimestamp(tsNow, scale, sack);
-  const shift = scale >= 0 ? windowShift(tcp.config.receiveBuffer) : -1;
+  const receiveBuffer = listener.receiveBuffer ?? tcp.config.receiveBuffer;
+  const shift = scale >= 0 ? windowShift(receiveBuffer) : -1;
+  const window = Math.min(65535, receiveBuffer);
   tcp.counters.cookiesSent++;
   tcp.cookieSent();
-  emitCookie(tcp, flow, cookie, (segment.seq + 1) | 0, timestamps, tsVal, segment.tsVal, sack, shift);
+  emitCookie(tcp, flow, cookie, (segment.seq + 1) | 0, timestamps, tsVal, segment.tsVal, sack, shift, window);
 }
 
 /** An ACK without a connection: the end of a handshake of which we remember nothing, or a stray. */
@@ -178,7 +185,7 @@ function cookieReturned(tcp: Tcp, listener: Listener, segment: TcpSegment, flow:
   c.irs = peerIss;
   c.rcvNxt = segment.seq;
   c.rcvAcked = segment.seq;
-  c.rcvAdv = (c.rcvNxt + Math.min(65535, tcp.config.receiveBuffer)) | 0;
+  c.rcvAdv = (c.rcvNxt + Math.min(65535, c.receiveBuffer)) | 0;
   c.iss = cookie;
   startSending(c);
   c.sndUna = c.sndNxt = segment.ack;
