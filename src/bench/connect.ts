@@ -17,7 +17,7 @@ import {
 interface ConnectWorkload extends ServerWorkload {
   readonly connections: number;
   readonly kernelClient?: boolean;
-  /** The client ends with a reset, as in IX's n = 1 (IX, section 5.3). */
+  /** The client ends with a reset: nothing waits in TIME_WAIT. */
   readonly reset?: boolean;
 }
 

@@ -131,7 +131,8 @@ export class View {
   /** The handle, as soon as there is one. @throws ErrnoError EIO when the making of the node was undone; ESTALE */
   async handleOf(node: ViewNode): Promise<Handle> {
     while (node.handle === null && node.pending !== null) await node.pending.promise;
-    if (node.handle === null) throw new ErrnoError(ERRNO.EIO);
+    // Its making was undone: with ESTALE the kernel walks the path again, and asks for the name.
+    if (node.handle === null) throw new ErrnoError(node.stale ? ERRNO.ESTALE : ERRNO.EIO);
     return node.handle;
   }
 

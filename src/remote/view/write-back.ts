@@ -193,16 +193,6 @@ export class WriteBack {
     this.#settle(node);
   }
 
-  /** Claimed data has to be sent again by the ordinary way: the server restarted in between. */
-  claimLost(node: ViewNode, runs: readonly WriteRun[]): void {
-    const { data } = node;
-    if (data === null) return;
-    for (const { offset, bytes } of runs) {
-      data.sending.remove(offset, offset + bytes.byteLength);
-      data.dirty.add(offset, offset + bytes.byteLength);
-    }
-  }
-
   #writerOf(node: ViewNode): Writer {
     let writer = this.#writers.get(node);
     if (writer === undefined) {

@@ -7,6 +7,7 @@ import type { Admission, RequestOrigin, Verdict } from '../../remote/fuse/admiss
 import { FileType } from '../../remote/server.ts';
 import type { ViewNode } from '../../remote/view/node.ts';
 import type { Mutation, Outcome, Prediction, ViewOperation } from '../../remote/view/operation.ts';
+import { Getattr } from '../../remote/view/operations/reading.ts';
 import type { UndoLog } from '../../remote/view/undo.ts';
 import type { View } from '../../remote/view/view.ts';
 import { SpeculationEngine } from '../engine/engine.ts';
@@ -100,6 +101,7 @@ export class SpeculationSeat implements Admission {
     });
     this.#sender = new MutationSender(this.#view.server, this.engine, this.statistics, {
       truth: (speculation, assumed, right) => this.#mutationTruth(speculation, assumed, right),
+      takenBack: (mutation) => this.#askAgain(mutation),
       roundTrip: (ms) => this.judgement.roundTrip(ms * 1000),
       now: options.now,
     });
@@ -176,9 +178,10 @@ export class SpeculationSeat implements Admission {
     if (member === undefined || this.#closed) return 'wait';
     // Its own requests do not matter any more; those that restore it (its working directory) only read.
     if (member.doomed) return operation.changes ? 'bounce' : prediction === null ? 'wait' : 'predict';
+    // The kernel still knows what was undone: told that it is gone, it asks for the name again.
+    if (operation.touches.some(({ handle, stale }) => handle === null && stale)) return 'wait';
     // Written data goes into the buffer, and nobody waits for anything: what matters is only that it can be undone.
     if (operation.kind === 'write') return this.#write(member, prediction);
-    if (operation.kind === 'create') member.created = true;
     const truthNext = member.truthNext || this.#doubted.delete(signature(operation));
     member.truthNext = false;
     // What the group has assumed itself, and the asker depends on already (`enter`): the server does not know it yet, so that
@@ -189,6 +192,7 @@ export class SpeculationSeat implements Admission {
     const joins = this.#joins(member, operation);
     if (!this.judgement.pays(operation.kind, !joins)) return this.#wait(member, operation, 'does not pay');
     if (joins) {
+      if (operation.kind === 'create') member.created = true;
       if (operation.changes) this.#beforeAssuming(operation);
       else this.#predictRead(origin, operation, member);
       return 'predict';
@@ -312,6 +316,7 @@ export class SpeculationSeat implements Admission {
     if (!operation.changes) {
       if (prediction.invented) return 'invented';
     } else if (prediction.outcome.errno !== 0) return 'likely to fail';
+    else if (removesDirectory(operation)) return 'directory';
     else if (takesNames(operation) && this.#takesOpenFile(operation)) return 'open file';
     return this.engine.full({ speculations: 1, undoBytes: 1 << 16 });
   }
@@ -379,6 +384,7 @@ export class SpeculationSeat implements Admission {
 
   /** The truth it is. A change must not leave before what it rests on is known. */
   #wait(member: Member, operation: ViewOperation, why: string): Verdict | Promise<Verdict> {
+    if (operation.kind === 'create') member.created = true;
     const reason = `${operation.kind} (${why})`;
     this.statistics.waited++;
     this.statistics.waits[reason] = (this.statistics.waits[reason] ?? 0) + 1;
@@ -387,6 +393,15 @@ export class SpeculationSeat implements Admission {
     // Asking about what is assumed would send what is written there.
     if (!operation.changes && !this.#nodes.shows(operation).some(isAssumed)) return 'wait';
     return this.#settled(member.object).then(() => (member.doomed ? 'bounce' : 'wait'));
+  }
+
+  async #askAgain({ touches }: Mutation): Promise<void> {
+    const caller = { credential: null, thread: 0 };
+    for (const node of touches) {
+      if (node.handle === null) continue;
+      this.#view.expire(node);
+      await new Getattr(this.#view, caller, node, true).perform();
+    }
   }
 
   #mutationTruth(speculation: Speculation, assumed: AssumedMutation, right: boolean): void {
@@ -406,6 +421,8 @@ export class SpeculationSeat implements Admission {
     const member = this.#group.get(pid);
     if (member === undefined) return;
     this.#trace?.instant(`held: ${call}`, 'process', pid, { why });
+    // A checkpoint that was taken for this very call was of no use: the call comes again natively, and then waits.
+    if (this.engine.present(member.object)?.speculations.size === 0) member.truthNext = true;
     this.engine.settle(member.object);
   }
 
@@ -475,6 +492,11 @@ function signature(operation: ViewOperation): string {
 function nameIn(directory: ViewNode, node: ViewNode): string {
   for (const [name, entry] of directory.names?.names ?? []) if (entry.node === node) return name;
   return '';
+}
+
+/** A removed directory is dead to the kernel for good: who has it open could never use it again after a rollback. */
+function removesDirectory({ kind, touches }: ViewOperation): boolean {
+  return kind === 'rmdir' || (kind === 'rename' && isDirectory(touches.at(-1)!));
 }
 
 function takesNames({ kind }: ViewOperation): boolean {

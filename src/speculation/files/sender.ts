@@ -43,6 +43,8 @@ interface Sent extends AssumedMutation {
 export interface SenderHooks {
   /** A mutation's truth has come. Called before what rests on a failure is undone. */
   truth(speculation: Speculation, assumed: AssumedMutation, right: boolean): void;
+  /** A mutation has been taken back at the server: what its results said is no longer so. */
+  takenBack(mutation: Mutation): Promise<void>;
   /** A round trip took so many milliseconds. */
   roundTrip(ms: number): void;
   now(): number;
@@ -151,12 +153,13 @@ export class MutationSender {
       const truth = mutation.settle(own as BatchResult[]);
       const done = truth.errno === 0;
       const made = mutation.makes?.node.said ?? null;
-      const right = done && (made === null || sameObject(assumedAttributes!, made));
+      const right = done && (made === null || sameObject(assumedAttributes!, made) || isSetLater(run, i));
       this.#hooks.truth(queued.speculation, queued.payload, right);
       if (right) {
         this.#makers.proven(mutation);
         this.#queue.succeeded(queued);
       } else {
+        await this.#takeBackBehind(run, i, starts, results);
         if (done) await this.#takeBack(queued.payload);
         await this.#repair(queued.speculation);
         this.#queue.failed(queued);
@@ -164,6 +167,21 @@ export class MutationSender {
       }
     }
     return run.length;
+  }
+
+  /** What the server did, but otherwise than was assumed, does not stop a batch: takes back what it has executed behind it. */
+  async #takeBackBehind(
+    run: readonly QueuedMutation<Sent>[],
+    at: number,
+    starts: readonly number[],
+    results: readonly BatchResult[],
+  ): Promise<void> {
+    for (let i = run.length - 1; i > at; i--) {
+      const { payload } = run[i]!;
+      if (results[starts[i]!]?.ok !== true) continue;
+      payload.results = results;
+      await this.#takeBack(payload);
+    }
   }
 
   /** The server stopped without a result for this one, although the one before succeeded: it counts as not executed. */
@@ -195,6 +213,7 @@ export class MutationSender {
     this.#statistics.repaired++;
     const { credential } = mutation;
     await this.#server.batch(repairs.reverse(), credential === null ? {} : { credential });
+    await this.#hooks.takenBack(mutation);
   }
 }
 
@@ -226,6 +245,14 @@ const FINAL: ReadonlySet<string> = new Set(['unlink', 'rmdir', 'rename']);
 /** May another mutation share the interval of this one: could it be taken back at the server, or done twice? */
 export function isRepairable(mutation: Mutation): boolean {
   return !FINAL.has(mutation.kind);
+}
+
+/** Whether what the mutation makes is given other attributes later in the same run, which its own result then shows already. */
+function isSetLater(run: readonly QueuedMutation<Sent>[], at: number): boolean {
+  const { makes } = run[at]!.payload.mutation;
+  return run.slice(at + 1).some(({ payload: { mutation } }) => {
+    return mutation.kind === 'setattr' && makes !== null && mutation.touches.includes(makes.node);
+  });
 }
 
 /** What takes an executed operation back; null where doing it twice changes nothing. */

@@ -97,6 +97,9 @@ export class TracedCall implements CallView {
     } catch {
       return undefined;
     }
+    // How the C library gives a descriptor where only a path is taken (fchmodat without following links).
+    const own = /^\/proc\/self\/fd\/(\d+)$/.exec(path);
+    if (own !== null) path = readProcLink(`/proc/${pid}/fd/${own[1]}`) ?? path;
     if (path[0] !== '/') {
       const fd = directory < 0 ? AT_FDCWD : callArgumentInt(directory);
       const base = readProcLink(fd === AT_FDCWD ? `/proc/${pid}/cwd` : `/proc/${pid}/fd/${fd}`);

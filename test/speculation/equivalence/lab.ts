@@ -4,22 +4,11 @@
  * Before the run part of the cache is made stale; during it another client touches files, or changes one.
  */
 import { spawnSync } from 'node:child_process';
-import {
-  closeSync,
-  cpSync,
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  openSync,
-  readFileSync,
-  rmSync,
-  utimesSync,
-} from 'node:fs';
+import { closeSync, cpSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, utimesSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type DelayLine, startDelayLine } from '../../../src/bench/peers/delay-line.ts';
 import { Ganesha } from '../../../src/bench/peers/ganesha.ts';
-import { statusField } from '../../../src/linux/proc.ts';
 import { connectServer } from '../../../src/remote/connect.ts';
 import type { RemoteServer } from '../../../src/remote/server.ts';
 import { FileType } from '../../../src/remote/server.ts';
@@ -32,12 +21,12 @@ import { SpeculativeMount } from '../../../src/speculation/files/run.ts';
 import { newStatistics, type SpeculationStatistics } from '../../../src/speculation/files/statistics.ts';
 import type { ProcessEvent } from '../../../src/speculation/process/backend.ts';
 import { random } from '../engine/model.ts';
+import { leftOf } from '../process/left.ts';
 import { type EquivalenceProgram, FILE_OPERATIONS_C, PROGRAMS } from './programs.ts';
 import { changeOnce, filesIn, makeStale, makeTree, treeOf } from './tree.ts';
 
 /** A run that takes longer hangs: it is ended, and that is a difference. */
 const RUN_LIMIT_MS = 120_000;
-const LEAVE_MS = 5000;
 const EVENTS_KEPT = 40;
 
 export interface Observation {
@@ -282,18 +271,6 @@ export class EquivalenceLab {
     };
     const timer = setInterval(touch, 2 + Math.floor(rnd() * 20));
     return () => clearInterval(timer);
-  }
-}
-
-/** Processes of a run that are still there some time after it. */
-async function leftOf(pids: ReadonlySet<number>): Promise<string[]> {
-  const end = performance.now() + LEAVE_MS;
-  for (;;) {
-    const left = [...pids].filter((pid) => existsSync(`/proc/${pid}`));
-    if (left.length === 0 || performance.now() > end) {
-      return left.map((pid) => `${pid} ${statusField(pid, 'Name')} ${statusField(pid, 'State')}`);
-    }
-    await new Promise((resolve) => setTimeout(resolve, 10));
   }
 }
 

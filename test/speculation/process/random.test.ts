@@ -4,12 +4,13 @@
  */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { constants, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { hasCommand, need } from '../../support/need.ts';
 import { canTrace } from './can-trace.ts';
+import { leftOf } from './left.ts';
 import { runRandomly } from './random-engine.ts';
 
 const SEEDS = Number(process.env['ISTHMUS_SEEDS'] ?? 2);
@@ -97,11 +98,7 @@ describe('random speculation', () => {
           { out: alone.stdout, err: alone.stderr, status: { code: alone.status ?? 0, signal } },
           `seed ${seed}`,
         );
-        assert.deepEqual(
-          left.filter((pid) => existsSync(`/proc/${pid}`)),
-          [],
-          `seed ${seed}: processes are left`,
-        );
+        assert.deepEqual(await leftOf(left), [], `seed ${seed}: processes are left`);
       }
     });
   }

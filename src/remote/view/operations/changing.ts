@@ -87,6 +87,9 @@ export abstract class Changing<Answer> implements Mutation<Answer> {
       }
       if (values.length < this.#steps) return this.#refused(ERRNO.EIO);
       return success(this.apply(values, asked));
+    } catch (error) {
+      if (error instanceof ErrnoError) return this.#refused(error.errno);
+      throw error;
     } finally {
       for (const node of this.touches) this.view.ownEnds(node);
     }
@@ -119,7 +122,7 @@ export abstract class Changing<Answer> implements Mutation<Answer> {
 
   protected abstract assumeNow(undo: UndoLog): Answer;
   protected abstract requests(reference: Reference): readonly ServerOperation[];
-  /** All steps succeeded. `values` are their results, in order. */
+  /** All steps succeeded. `values` are their results, in order. @throws ErrnoError where that is not enough */
   protected abstract apply(values: readonly unknown[], asked: Asked): Answer;
 
   /** The server refused: what made us think that it would not must be wrong. */

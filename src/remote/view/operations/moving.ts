@@ -152,6 +152,8 @@ export class Rename extends Changing<null> {
   readonly #toName: string;
   /** The silly name of an open file that is overwritten. */
   #silly: string | null = null;
+  /** What the file that is overwritten loses. */
+  readonly #patch: AttributePatch = { links: -1 };
 
   constructor(view: View, caller: Caller, from: ViewNode, fromName: string, to: ViewNode, toName: string) {
     const node = view.nameOf(from, fromName)?.node ?? null;
@@ -190,6 +192,8 @@ export class Rename extends Changing<null> {
 
   protected assumeNow(undo: UndoLog): null {
     this.#plan();
+    const target = this.view.nameOf(this.#to, this.#toName)?.node ?? null;
+    if (target !== null && this.#silly === null) this.view.patch(target, this.#patch, undo);
     this.#change(undo);
     return null;
   }
@@ -213,6 +217,12 @@ export class Rename extends Changing<null> {
   protected apply(values: readonly unknown[], asked: Asked): null {
     const { view } = this;
     const { from, to } = values[values.length - 1] as RenameResult;
+    for (const node of this.touches) {
+      if (!node.patches.includes(this.#patch)) continue;
+      view.unpatch(node, this.#patch);
+      // The server says nothing of the file itself.
+      view.say(node, patched(node.said, [this.#patch]));
+    }
     // After a step aside, "before" speaks of our own first step.
     const alone = values.length === 1;
     view.acceptOwn(this.#to, alone ? to : { before: null, after: to.after }, asked);

@@ -14,6 +14,7 @@ import type {
   WriteResult,
 } from '../../server.ts';
 import { FileType } from '../../server.ts';
+import { ErrnoError } from '../errors.ts';
 import type { OpenFile } from '../files.ts';
 import type { ViewNode } from '../node.ts';
 import { failure, type Outcome, type Prediction, success } from '../operation.ts';
@@ -152,9 +153,10 @@ export class Flush extends Changing<null> {
       if (commit === undefined || verifiers.some((each) => !sameU64(each, commit.verifier))) complete = false;
       else view.acceptOwn(node, commit.wcc, asked);
     }
-    // A short write, or a server that restarted in between: the ordinary way takes over, with its own retries.
-    if (complete) view.writeBack.claimWritten(node, this.#runs);
-    else view.writeBack.claimLost(node, this.#runs);
+    // A short write (the disk is nearly full), or a server that restarted in between: it is not what was said to the program. What
+    // was assumed is undone, and the ordinary way does it again, with its own retries and the true error.
+    if (!complete) throw new ErrnoError(ERRNO.EIO);
+    view.writeBack.claimWritten(node, this.#runs);
     return null;
   }
 }
@@ -245,10 +247,8 @@ export class Setattr extends Changing<AttributesAnswer> {
     const { view } = this;
     const node = this.#node;
     const short = this.#runs.some(({ bytes }, i) => (values[i] as WriteResult).count < bytes.byteLength);
-    if (this.#runs.length > 0) {
-      if (short) view.writeBack.claimLost(node, this.#runs);
-      else view.writeBack.claimWritten(node, this.#runs);
-    }
+    if (short) throw new ErrnoError(ERRNO.EIO);
+    if (this.#runs.length > 0) view.writeBack.claimWritten(node, this.#runs);
     if (this.#patch !== null) view.unpatch(node, this.#patch);
     const { wcc } = values[values.length - 1] as ChangeResult;
     const { size } = this.#attributes;
