@@ -68,7 +68,6 @@ export class TracerCore {
       stdio: options.stdio ?? [0, 1, 2],
       ownPid: process.pid,
       isInsidePipe: (name, tracee) => this.#isInside(name, tracee),
-      isFamily: (tracee, pid) => this.#isFamily(tracee, pid),
     });
     for (const [name, number] of Object.entries(this.injector.numbers)) this.#names[number] = name;
   }
@@ -240,12 +239,6 @@ export class TracerCore {
     return (
       tracee.checkpoints.every((checkpoint) => since.has(checkpoint)) && dependencies(tracee).some((c) => since.has(c))
     );
-  }
-
-  #isFamily(tracee: Tracee, pid: Pid): boolean {
-    const other = this.tracees.get(pid);
-    if (!other || tracee.checkpoints.length > 0) return false;
-    return other.checkpoints.length === 0 && [...tracee.born].every((checkpoint) => other.born.has(checkpoint));
   }
 }
 

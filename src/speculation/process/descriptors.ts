@@ -22,7 +22,6 @@ export interface Surroundings {
   readonly stdio: readonly number[];
   readonly ownPid: Pid;
   isInsidePipe(name: string, tracee: Tracee): boolean;
-  isFamily(tracee: Tracee, pid: Pid): boolean;
 }
 
 /** A path below (or at) one of the directories. */
@@ -115,9 +114,5 @@ export class TracedCall implements CallView {
 
   get ownAffair(): boolean {
     return this.#tracee.checkpoints.length === 0;
-  }
-
-  isSelf(pid: number): boolean {
-    return pid === this.#tracee.pid || this.#around.isFamily(this.#tracee, pid);
   }
 }

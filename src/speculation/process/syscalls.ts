@@ -30,8 +30,6 @@ export interface CallView {
   path(i: number, directory: number): 'mount' | 'device' | 'elsewhere';
   /** It has no checkpoint of its own, so a rollback ends it, and what only concerns itself is its own affair. */
   readonly ownAffair: boolean;
-  /** The process number of the caller, and of its family. */
-  isSelf(pid: number): boolean;
 }
 
 /** `wait: …` says what for. `special` calls are handled by the tracer in ways of their own. */
@@ -167,10 +165,8 @@ const fileToFile =
   };
 
 const AT_FDCWD_PATHLESS = 0;
-const signalling =
-  (i: number): Rule =>
-  (call) =>
-    call.isSelf(call.int(i)) ? 'allow' : 'wait: it would signal another process';
+/** To itself as well: a signal that came is sent again after a rollback, and the call would send it once more. */
+const signalling: Rule = () => 'wait: a signal cannot be taken back';
 
 export const SYSTEM_CALLS: Readonly<Record<string, Rule>> = {
   // reading
@@ -304,9 +300,9 @@ export const SYSTEM_CALLS: Readonly<Record<string, Rule>> = {
   exit_group: () => 'exit',
   wait4: () => 'await child',
   waitid: () => 'await child',
-  kill: signalling(0),
-  tkill: signalling(0),
-  tgkill: signalling(0),
+  kill: signalling,
+  tkill: signalling,
+  tgkill: signalling,
   setpgid: own,
   setsid: own,
   setrlimit: own,
