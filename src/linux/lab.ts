@@ -55,6 +55,9 @@ export interface Lab {
 const PREFIX4 = 24;
 const PREFIX6 = 64;
 const CARRIER_MS = 3000;
+// Where both ends of a pair have the same index, as they would, the kernel tells of their carriers once a second at the
+// most; of others at once (linkwatch_urgent_event in net/core/link_watch.c).
+const CLIENT_INDEX = 88;
 const pause = new Int32Array(new SharedArrayBuffer(4));
 
 /** Makes a lab. @throws IsthmusError EPERM without CAP_SYS_ADMIN and CAP_NET_ADMIN */
@@ -68,7 +71,8 @@ export function createLab(options: LabOptions = {}): Lab {
       server.run(silenceIpv6);
       client.run(silenceIpv6);
       const { queues = 1, mtu = 1500 } = options;
-      here.createVeth({ name: 'lab-server' }, { name: 'lab-client', namespaceFd: client.fd }, { queues, mtu });
+      const otherEnd = { name: 'lab-client', index: CLIENT_INDEX, namespaceFd: client.fd };
+      here.createVeth({ name: 'lab-server' }, otherEnd, { queues, mtu });
       const sides = {
         server: setUp('server', 1, server, here, options),
         client: setUp('client', 2, client, there, options),
@@ -142,7 +146,7 @@ function slowLine({ server, client }: Pick<Lab, 'server' | 'client'>, delayMs: n
   return delayLine([end(server, server.slow), end(client, client.slow)], delayMs);
 }
 
-// The kernel notices in the background that both ends are up, within a second; what is sent before that is lost.
+// The kernel notices in the background that both ends are up; what is sent before that is lost.
 function waitForCarrier(setup: NetworkSetup, index: number): void {
   const deadline = performance.now() + CARRIER_MS;
   while (((setup.link(index)?.flags ?? 0) & LinkFlag.RUNNING) === 0 && performance.now() < deadline) {

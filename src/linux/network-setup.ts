@@ -36,6 +36,8 @@ export interface LinkChanges {
 export interface VethEnd {
   readonly name: string;
   readonly mac?: string;
+  /** Its index in its namespace. Default: the next one. */
+  readonly index?: number;
   /** Descriptor of its namespace. Default: the one of the socket. */
   readonly namespaceFd?: number;
 }
@@ -70,13 +72,12 @@ export class NetworkSetup extends NetworkReader {
       if (mac !== undefined) message.attribute(IFLA_ADDRESS, parseMac(mac));
       if (namespaceFd !== undefined) message.attribute(IFLA_NET_NS_FD, namespaceFd);
     };
-    const message = linkMessage(RouteMessage.NEWLINK, NLM_F_CREATE | NLM_F_EXCL, 0, 0, 0);
+    const message = linkMessage(RouteMessage.NEWLINK, NLM_F_CREATE | NLM_F_EXCL, first.index ?? 0, 0, 0);
     end(message, first);
     message.attribute(IFLA_LINKINFO, (information) => {
       information.attribute(IFLA_INFO_KIND, 'veth').attribute(IFLA_INFO_DATA, (data) => {
         data.attribute(VETH_INFO_PEER, (peer) => {
-          peer.u32(0).u32(0).u32(0).u32(0); // struct ifinfomsg
-          end(peer, second);
+          end(linkHeader(peer, second.index ?? 0), second);
         });
       });
     });
@@ -156,7 +157,12 @@ export function parseMac(text: string): Uint8Array {
 }
 
 function linkMessage(type: number, flags: number, index: number, linkFlags: number, change: number): NetlinkMessage {
-  return new NetlinkMessage(type, flags).u32(0).u32(index).u32(linkFlags).u32(change);
+  return linkHeader(new NetlinkMessage(type, flags), index, linkFlags, change);
+}
+
+/** struct ifinfomsg */
+function linkHeader(message: NetlinkMessage, index: number, linkFlags = 0, change = 0): NetlinkMessage {
+  return message.u32(0).u32(index).u32(linkFlags).u32(change);
 }
 
 function addressMessage(

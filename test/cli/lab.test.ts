@@ -16,7 +16,6 @@ import { need } from '../support/need.ts';
 
 const MAIN = fileURLToPath(new URL('../../src/cli/main.js', import.meta.url));
 const ROOT = process.geteuid?.() === 0;
-const NAME = `test-${process.pid}`;
 
 interface Ended {
   readonly code: number;
@@ -35,14 +34,24 @@ function isthmus(args: readonly string[], uid?: number): Promise<Ended> {
   });
 }
 
-function lab(...args: string[]): Promise<Ended> {
-  const end = args.indexOf('--');
-  const at = end < 0 ? args.length : end;
-  return isthmus(['lab', ...args.slice(0, at), '--name', NAME, ...args.slice(at)]);
+/** A lab of a test's own: its name, and the command on it. */
+function ownLab(what: string): { name: string; lab: (...args: string[]) => Promise<Ended> } {
+  const name = `test-${process.pid}-${what}`;
+  const lab = (...args: string[]): Promise<Ended> => {
+    const end = args.indexOf('--');
+    const at = end < 0 ? args.length : end;
+    return isthmus(['lab', ...args.slice(0, at), '--name', name, ...args.slice(at)]);
+  };
+  return { name, lab };
 }
 
+/** Whether a process runs. One that nobody has waited for yet has ended: when its parent looks is no affair of ours. */
 function alive(pid: number): boolean {
-  return existsSync(`/proc/${pid}`);
+  try {
+    return !/^State:\s+Z/m.test(readFileSync(`/proc/${pid}/status`, 'latin1'));
+  } catch {
+    return false;
+  }
 }
 
 /** The XDP program of a namespace, and whether the namespace lives: then one end of a pair is in it, and the other here. */
@@ -60,9 +69,10 @@ function watchNamespace(t: TestContext, path: string): { programId: number; witn
   return { programId, witness: () => reader.link('witness') !== null };
 }
 
-describe('isthmus lab', () => {
+describe('isthmus lab', { concurrency: 2 }, () => {
   it('is made, shown, used from both sides, and ended', async (t) => {
     if (!need(t, ROOT, 'a lab needs root')) return;
+    const { lab } = ownLab('used');
     assert.equal((await lab('status')).code, 1);
     const up = await lab('up', '--json');
     assert.equal(up.code, 0, up.err);
@@ -70,7 +80,7 @@ describe('isthmus lab', () => {
     try {
       const again = await lab('up');
       assert.equal(again.code, 1);
-      assert.match(again.err, /^isthmus lab: lab test-\d+ is up already: .*\n$/);
+      assert.match(again.err, /^isthmus lab: lab test-\d+-used is up already: .*\n$/);
       const shown = await lab('status');
       assert.equal(shown.code, 0);
       assert.match(shown.out, new RegExp(`held by process ${pid}\\n`));
@@ -98,10 +108,11 @@ describe('isthmus lab', () => {
 
   it('is gone when its holder is killed', async (t) => {
     if (!need(t, ROOT, 'a lab needs root')) return;
+    const { name, lab } = ownLab('killed');
     const { pid, server } = JSON.parse((await lab('up', '--json')).out);
     process.kill(pid, 'SIGKILL');
     await until(() => !existsSync(server.path), 'the namespace is gone');
-    assert.equal(await labStatus(NAME), null);
+    assert.equal(await labStatus(name), null);
     const second = await lab('up', '--json');
     assert.equal(second.code, 0, second.err);
     assert.equal((await lab('down')).code, 0);
@@ -111,9 +122,10 @@ describe('isthmus lab', () => {
   it('leaves nothing when its holder is killed, and then what still ran in it', async (t) => {
     const why = labRefusal();
     if (!need(t, why === '', why)) return;
+    const { name, lab } = ownLab('busy');
     const { pid, server } = JSON.parse((await lab('up', '--json')).out);
     t.after(() => lab('down'));
-    const run = ['lab', 'run', 'server', '--name', NAME, '--'];
+    const run = ['lab', 'run', 'server', '--name', name, '--'];
     const echo = [process.execPath, MAIN, 'echo', '--datapath', 'xdp:lab-server', '--host', server.address4];
     const running = await startIsthmus([...run, ...echo, '--port', '7000']);
     t.after(() => running.stop());
@@ -136,6 +148,7 @@ describe('isthmus lab', () => {
 
   it('has a slow way, where asked, beside the fast one', async (t) => {
     if (!need(t, ROOT && existsSync('/dev/net/tun'), 'a slow way needs root and /dev/net/tun')) return;
+    const { lab } = ownLab('slow');
     const up = await lab('up', '--delay', '20ms', '--json');
     assert.equal(up.code, 0, up.err);
     const { pid, server } = JSON.parse(up.out);
@@ -147,7 +160,7 @@ describe('isthmus lab', () => {
         s.bind(9, '10.88.1.1', () => setInterval(() => {}, 1e6).unref());`;
       const ask = `const s = require('dgram').createSocket('udp4'); let start;
         s.on('message', () => { console.log(performance.now() - start); process.exit(); });
-        setInterval(() => { start ??= performance.now(); s.send('x', 9, '10.88.1.1'); }, 200);`;
+        setInterval(() => { start ??= performance.now(); s.send('x', 9, '10.88.1.1'); }, 50);`;
       const serving = lab('run', 'server', '--', process.execPath, '-e', echo);
       const { out } = await lab('run', 'client', '--', process.execPath, '-e', ask);
       assert.ok(Number(out) >= 40, out);
@@ -173,7 +186,7 @@ describe('isthmus lab', () => {
       assert.match(err, cases[i]![1]);
     }
     if (!need(t, ROOT, 'only root can become somebody else')) return;
-    const { code, err } = await isthmus(['lab', 'up', '--name', `${NAME}-nobody`], 65534);
+    const { code, err } = await isthmus(['lab', 'up', '--name', ownLab('nobody').name], 65534);
     assert.equal(code, 1);
     assert.match(err, /^isthmus lab: a lab needs root \(.*\n$/);
   });
