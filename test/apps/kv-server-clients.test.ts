@@ -1,10 +1,10 @@
 /** A session of every command through redis-cli, ioredis and redis (npm), compared reply by reply with a real redis-server. */
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
-import { describe, it } from 'node:test';
+import { it } from 'node:test';
 import { Redis } from 'ioredis';
 import { createClient, RESP_TYPES } from 'redis';
-import { DATAPATHS, sharedServers } from '../support/app-servers.ts';
+import { overDatapaths, sharedServers } from '../support/app-servers.ts';
 import { hasCommand, need } from '../support/need.ts';
 import { RUN_ELSEWHERE, type Step } from './kv-session.ts';
 import { differences, namesOf, sessionFor } from './kv-session-run.ts';
@@ -92,41 +92,39 @@ async function commandsOf(port: number): Promise<Set<string>> {
   return new Set(names);
 }
 
-for (const datapath of DATAPATHS) {
-  describe(`every command over ${datapath}`, () => {
-    it('has its place in the session', async (t) => {
-      const pair = await servers.pair(t, datapath);
-      if (pair === null) return;
-      const implemented = await commandsOf(pair.isthmus.port);
-      const known = await commandsOf(pair.redis.port);
-      const session = sessionFor(implemented, known);
-      const run = new Set([...session.values()].flat().flatMap(namesOf));
-      // what later versions of redis have as well cannot be compared with this one
-      const missing = [...implemented].filter((name) => !run.has(name) && !RUN_ELSEWHERE.has(name) && known.has(name));
-      assert.deepEqual(missing, []);
-      assert.ok(run.size > 150, `${run.size} commands`);
-    });
-
-    for (const [client, runner] of Object.entries(RUNNERS)) {
-      for (const protocol of PROTOCOLS) {
-        it(`replies as redis does to ${client}, RESP${protocol}`, async (t) => {
-          if (client === 'redis-cli' && !need(t, hasCommand('redis-cli'), 'redis-cli is not installed')) return;
-          const pair = await servers.pair(t, datapath);
-          if (pair === null) return;
-          const session = sessionFor(await commandsOf(pair.isthmus.port), await commandsOf(pair.redis.port));
-          const found: string[] = [];
-          for (const steps of session.values()) {
-            const runnable = client === 'redis-cli' ? steps.filter((step) => step.cli) : steps;
-            const [ours, theirs]: [unknown[], unknown[]] = await Promise.all([
-              runner(pair.isthmus.port, protocol, runnable),
-              runner(pair.redis.port, protocol, runnable),
-            ]);
-            assert.equal(ours.length, runnable.length);
-            found.push(...differences(runnable, ours, theirs));
-          }
-          assert.equal(found.length, 0, `${found.length} replies differ:\n${found.join('\n')}`);
-        });
-      }
-    }
+overDatapaths('every command', (datapath) => {
+  it('has its place in the session', async (t) => {
+    const pair = await servers.pair(t, datapath);
+    if (pair === null) return;
+    const implemented = await commandsOf(pair.isthmus.port);
+    const known = await commandsOf(pair.redis.port);
+    const session = sessionFor(implemented, known);
+    const run = new Set([...session.values()].flat().flatMap(namesOf));
+    // what later versions of redis have as well cannot be compared with this one
+    const missing = [...implemented].filter((name) => !run.has(name) && !RUN_ELSEWHERE.has(name) && known.has(name));
+    assert.deepEqual(missing, []);
+    assert.ok(run.size > 150, `${run.size} commands`);
   });
-}
+
+  for (const [client, runner] of Object.entries(RUNNERS)) {
+    for (const protocol of PROTOCOLS) {
+      it(`replies as redis does to ${client}, RESP${protocol}`, async (t) => {
+        if (client === 'redis-cli' && !need(t, hasCommand('redis-cli'), 'redis-cli is not installed')) return;
+        const pair = await servers.pair(t, datapath);
+        if (pair === null) return;
+        const session = sessionFor(await commandsOf(pair.isthmus.port), await commandsOf(pair.redis.port));
+        const found: string[] = [];
+        for (const steps of session.values()) {
+          const runnable = client === 'redis-cli' ? steps.filter((step) => step.cli) : steps;
+          const [ours, theirs]: [unknown[], unknown[]] = await Promise.all([
+            runner(pair.isthmus.port, protocol, runnable),
+            runner(pair.redis.port, protocol, runnable),
+          ]);
+          assert.equal(ours.length, runnable.length);
+          found.push(...differences(runnable, ours, theirs));
+        }
+        assert.equal(found.length, 0, `${found.length} replies differ:\n${found.join('\n')}`);
+      });
+    }
+  }
+});

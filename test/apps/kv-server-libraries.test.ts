@@ -4,10 +4,10 @@
  */
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
-import { describe, it } from 'node:test';
+import { it } from 'node:test';
 import { Redis, type RedisOptions } from 'ioredis';
 import { createClient, RESP_TYPES } from 'redis';
-import { DATAPATHS, sharedServers } from '../support/app-servers.ts';
+import { overDatapaths, sharedServers } from '../support/app-servers.ts';
 import { type Plain, plain } from './kv-session-run.ts';
 
 const servers = sharedServers();
@@ -248,23 +248,23 @@ async function transcript(scenario: Scenario, port: number): Promise<Plain[]> {
   return notes;
 }
 
-for (const datapath of DATAPATHS) {
+overDatapaths('client libraries', (datapath) => {
   for (const [library, scenarios] of [
     ['ioredis', ioredisScenarios],
     ['redis (npm)', nodeRedisScenarios],
   ] as const) {
-    describe(`${library} over ${datapath}`, () => {
-      for (const [name, scenario] of Object.entries(scenarios)) {
-        for (const protocol of [2, 3] as const) {
-          it(`${name}, RESP${protocol}`, async (t) => {
-            const pair = await servers.pair(t, datapath);
-            if (pair === null) return;
-            const ours = await transcript(scenario(protocol), pair.isthmus.port);
-            const theirs = await transcript(scenario(protocol), pair.redis.port);
-            assert.deepEqual(ours, theirs);
-          });
-        }
+    for (const [name, scenario] of Object.entries(scenarios)) {
+      for (const protocol of [2, 3] as const) {
+        it(`${library}: ${name}, RESP${protocol}`, async (t) => {
+          const pair = await servers.pair(t, datapath);
+          if (pair === null) return;
+          const [ours, theirs] = await Promise.all([
+            transcript(scenario(protocol), pair.isthmus.port),
+            transcript(scenario(protocol), pair.redis.port),
+          ]);
+          assert.deepEqual(ours, theirs);
+        });
       }
-    });
+    }
   }
-}
+});

@@ -53,15 +53,14 @@ function until(pid: number, found: () => boolean): boolean {
 }
 
 describe('ptrace', () => {
-  test('a program runs to its end, with the descriptors, directory, environment and signals given', (t) => {
+  test('a program runs to its end, with the descriptors, environment and signals given', (t) => {
     if (!need(t, isX64, 'registers of x86-64')) return;
     const directory = mkdtempSync(join(tmpdir(), 'isthmus-ptrace-'));
     const out = openSync(join(directory, 'out'), 'a+');
     try {
       const pid = spawnStopped({
-        command: ['sh', '-c', 'echo $MARK; pwd -P; grep SigIgn /proc/self/status; exit 7'],
+        command: ['sh', '-c', 'echo $MARK; grep SigIgn /proc/self/status; exit 7'],
         env: { PATH: process.env['PATH'], MARK: 'here' },
-        cwd: '/usr',
         stdio: [out, out, out],
       });
       assert.equal(seize(pid, TraceOption.EXITKILL), 0);
@@ -70,7 +69,6 @@ describe('ptrace', () => {
       assert.equal(waited.code, 7);
       assert.deepEqual(readFileSync(join(directory, 'out'), 'utf8').split(/\s*\n/), [
         'here',
-        '/usr',
         'SigIgn:\t0000000000000000',
         '',
       ]);

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { World } from './tcp-simulation.ts';
 
-const SEEDS = Number(process.env['TCP_SEEDS'] ?? 1500);
+const SEEDS = Number(process.env['TCP_SEEDS'] ?? 600);
 const FIRST = Number(process.env['TCP_FIRST_SEED'] ?? 1);
 
 test(`${SEEDS} seeds of loss, reordering, duplication and corruption`, () => {

@@ -5,7 +5,7 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { connect, createServer, type Socket } from 'node:net';
-import { type TestContext, test } from 'node:test';
+import { describe, it, type TestContext } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { IsthmusError } from '../../src/errors.ts';
 import { connectFiles } from '../../src/remote/connect.ts';
@@ -134,41 +134,47 @@ function calls(files: RemoteFiles, n: number): Promise<unknown>[] {
   ];
 }
 
-for (const version of ['3', '4.1'] as const) {
-  test(`spoiled replies are answers or typed errors, in time (NFSv${version}, seed ${SEED})`, async (t) => {
-    const server = await startGanesha(t);
-    if (server === null) return;
-    const random = randomFrom(SEED);
-    const spoiler = await startSpoiler(t, server.port, random);
-    const url = `${server.url(version, spoiler.port)}&timeout=1`;
-    const good = await connectFiles(url);
-    t.after(() => good.close());
-    await good.mkdir('/d');
-    await good.writeFile('/d/f', 'contents '.repeat(3000));
-    await good.symlink('f', '/d/link');
-    const files = await connectFiles(url);
-    const outcomes = { answers: 0, errors: 0 };
-    for (let round = 0; round < ROUNDS; round++) {
-      spoiler.oneIn = 2 + random(6);
-      const over = Promise.allSettled(calls(files, round));
-      const results = await Promise.race([over, sleep(PATIENCE_MS, null, { ref: false })]);
-      assert.ok(results !== null, `round ${round}: a call did not end`);
-      for (const result of results) {
-        if (result.status === 'fulfilled') outcomes.answers++;
-        else {
-          outcomes.errors++;
-          const { reason } = result;
-          assert.ok(reason instanceof IsthmusError && reason.code !== '', `round ${round}: ${reason?.stack ?? reason}`);
+// Each test has a server of its own.
+describe('spoiled replies', { concurrency: 2 }, () => {
+  for (const version of ['3', '4.1'] as const) {
+    it(`spoiled replies are answers or typed errors, in time (NFSv${version}, seed ${SEED})`, async (t) => {
+      const server = await startGanesha(t);
+      if (server === null) return;
+      const random = randomFrom(SEED);
+      const spoiler = await startSpoiler(t, server.port, random);
+      const url = `${server.url(version, spoiler.port)}&timeout=1`;
+      const good = await connectFiles(url);
+      t.after(() => good.close());
+      await good.mkdir('/d');
+      await good.writeFile('/d/f', 'contents '.repeat(3000));
+      await good.symlink('f', '/d/link');
+      const files = await connectFiles(url);
+      const outcomes = { answers: 0, errors: 0 };
+      for (let round = 0; round < ROUNDS; round++) {
+        spoiler.oneIn = 2 + random(6);
+        const over = Promise.allSettled(calls(files, round));
+        const results = await Promise.race([over, sleep(PATIENCE_MS, null, { ref: false })]);
+        assert.ok(results !== null, `round ${round}: a call did not end`);
+        for (const result of results) {
+          if (result.status === 'fulfilled') outcomes.answers++;
+          else {
+            outcomes.errors++;
+            const { reason } = result;
+            assert.ok(
+              reason instanceof IsthmusError && reason.code !== '',
+              `round ${round}: ${reason?.stack ?? reason}`,
+            );
+          }
         }
       }
-    }
-    spoiler.oneIn = 0;
-    t.diagnostic(`${spoiler.spoiled} replies spoiled, ${outcomes.answers} answers, ${outcomes.errors} errors`);
-    assert.ok(outcomes.errors > 0 && outcomes.answers > 0);
-    // Who was not lied to has noticed nothing, and who was goes on.
-    await good.writeFile('/d/f', 'whole');
-    assert.equal(await good.readFile('/d/f', 'utf8'), 'whole');
-    assert.equal(await files.readFile('/d/f', 'utf8'), 'whole');
-    await files.close();
-  });
-}
+      spoiler.oneIn = 0;
+      t.diagnostic(`${spoiler.spoiled} replies spoiled, ${outcomes.answers} answers, ${outcomes.errors} errors`);
+      assert.ok(outcomes.errors > 0 && outcomes.answers > 0);
+      // Who was not lied to has noticed nothing, and who was goes on.
+      await good.writeFile('/d/f', 'whole');
+      assert.equal(await good.readFile('/d/f', 'utf8'), 'whole');
+      assert.equal(await files.readFile('/d/f', 'utf8'), 'whole');
+      await files.close();
+    });
+  }
+});

@@ -7,7 +7,7 @@ import { Random } from '../../src/datapath/simulated/random.ts';
 import { simulatedKernel } from '../../src/datapath/simulated.ts';
 import { assertNothingLeft, insist, Swarm } from './swarm.ts';
 
-const SEEDS = 600;
+const SEEDS = 300;
 const PORT = 7000;
 const HOST = '127.0.0.1';
 const PATIENCE_MS = 200_000;

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { simulate } from './stack-swarm.ts';
 
-const SEEDS = 500;
+const SEEDS = 250;
 
 describe('two stacks and more, with programs, on a bad wire', () => {
   it(`no wrong byte, nothing stuck, nothing left, over ${SEEDS} seeds`, () => {

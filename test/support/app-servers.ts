@@ -2,12 +2,12 @@
  * Applications as child processes over each datapath of real sockets: of one test's own, or the key-value server and a real
  * redis-server that several tests of a file share. It touches child processes, which it stops after the test or the last test.
  */
-import { after, type TestContext } from 'node:test';
+import { after, describe, type TestContext } from 'node:test';
 import { type ChildServer, type StartOptions, startIsthmus, startRedis } from './child-server.ts';
 import { hasCommand, need } from './need.ts';
 
 /** Datapaths that clients of other programs can reach. */
-export const DATAPATHS = ['kernel', 'uring'] as const;
+const DATAPATHS = ['kernel', 'uring'] as const;
 
 export interface Pair {
   readonly isthmus: ChildServer;
@@ -15,6 +15,16 @@ export interface Pair {
 }
 
 type Start = Promise<ChildServer | Error>;
+
+/**
+ * Tests over each datapath: one after the other of each, beside those of the other one, which has servers of its own.
+ * Most of their time is waiting for these.
+ */
+export function overDatapaths(what: string, tests: (datapath: string) => void): void {
+  describe(what, { concurrency: DATAPATHS.length }, () => {
+    for (const datapath of DATAPATHS) describe(`over ${datapath}`, { concurrency: 1 }, () => tests(datapath));
+  });
+}
 
 /** Skips the test where the machine does not allow io_uring; any other reason is a failure. */
 function unavailable(t: TestContext, datapath: string, error: Error): null {
@@ -52,12 +62,10 @@ export function startKv(
 /** Servers that are started when first asked for. To be called at the top of a test file. */
 export function sharedServers(args: readonly string[] = []) {
   const started = new Map<string, Start>();
-  const start = (name: string): Start => {
+  const once = (name: string, start: () => Promise<ChildServer>): Start => {
     let server = started.get(name);
     if (server === undefined) {
-      const starting =
-        name === 'redis' ? startRedis() : startIsthmus(['kv', '--port', '0', '--datapath', name, ...args]);
-      server = starting.catch((error: Error) => error);
+      server = start().catch((error: Error) => error);
       started.set(name, server);
     }
     return server;
@@ -71,7 +79,8 @@ export function sharedServers(args: readonly string[] = []) {
 
   /** The server over a datapath, or null (the test is then skipped) where this machine does not have it. */
   const isthmus = async (t: TestContext, datapath: string): Promise<ChildServer | null> => {
-    const server = await start(datapath);
+    const start = () => startIsthmus(['kv', '--port', '0', '--datapath', datapath, ...args]);
+    const server = await once(datapath, start);
     return server instanceof Error ? unavailable(t, datapath, server) : server;
   };
 
@@ -81,7 +90,7 @@ export function sharedServers(args: readonly string[] = []) {
       if (!need(t, hasCommand('redis-server'), 'redis-server is not installed')) return null;
       const ours = await isthmus(t, datapath);
       if (ours === null) return null;
-      const redis = await start('redis');
+      const redis = await once(`redis beside ${datapath}`, startRedis);
       if (redis instanceof Error) throw redis;
       return { isthmus: ours, redis };
     },

@@ -13,6 +13,7 @@ import type { Connection } from '../../../src/kernel/connection.ts';
 import type { Address, Datapath } from '../../../src/kernel/datapath.ts';
 import { Host, type HostPolicy } from '../../../src/kernel/host.ts';
 import { Kernel, type KernelOptions } from '../../../src/kernel/kernel.ts';
+import type { ListenOptions } from '../../../src/kernel/opening.ts';
 import type { Operation } from '../../../src/kernel/operation.ts';
 import type { Coroutine } from '../../../src/kernel/scheduler.ts';
 
@@ -61,7 +62,7 @@ export class World {
   }
 
   /** A listener on a free port, with a handler for each connection. */
-  serve(handler: (conn: Connection) => Coroutine<unknown>, options: { host?: string; path?: string } = {}): Address {
+  serve(handler: (conn: Connection) => Coroutine<unknown>, options: ListenOptions = {}): Address {
     const listener = this.k.listen({ host: '127.0.0.1', ...options });
     this.k.spawn(listener.serve(handler));
     return listener.address;
