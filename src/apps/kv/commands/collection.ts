@@ -3,9 +3,10 @@
  * Pure: helpers over the command context. Each list of positions here is used by one command at a time.
  */
 import type { CommandContext } from '../command.ts';
-import { ERR_NOT_INTEGER, ERR_NOT_POSITIVE, ERR_OUT_OF_RANGE } from '../resp/errors.ts';
+import { ERR_NOT_INTEGER, ERR_NOT_POSITIVE, ERR_OUT_OF_RANGE, ERR_SYNTAX } from '../resp/errors.ts';
 import { lastInt64 } from '../resp/number.ts';
 import type { ReplyWriter } from '../resp/reply.ts';
+import type { StoredValue, ValueType } from '../store/value.ts';
 import type { Slice } from '../values/bytes.ts';
 import { Positions } from '../values/positions.ts';
 import { parseCursor, parseScanOptions, type ScanOptions } from './scan-options.ts';
@@ -55,6 +56,43 @@ export function atLeast(c: CommandContext, i: number, min: number, error: string
 /** Argument i as a count of elements, not negative; NaN if it is none, and the error has been replied. */
 export function countArgument(c: CommandContext, i: number): number {
   return atLeast(c, i, 0, ERR_NOT_POSITIVE);
+}
+
+/** The `[COUNT count]` that may end a command at argument i; 1 without one, NaN if it is wrong and the error has been replied. */
+export function countAtEnd(c: CommandContext, i: number): number {
+  if (i >= c.argc) return 1;
+  if (i + 1 >= c.argc || !c.is(i, 'count')) {
+    c.reply.error(ERR_SYNTAX);
+    return Number.NaN;
+  }
+  const count = atLeast(c, i + 1, 1, 'ERR count should be greater than 0');
+  if (Number.isNaN(count) || i + 2 === c.argc) return count;
+  c.reply.error(ERR_SYNTAX);
+  return Number.NaN;
+}
+
+/** A value whose elements are found by their bytes. */
+interface Searchable extends StoredValue {
+  /** The position of an element, negative where there is none. */
+  find(bytes: Uint8Array, at: number, length: number): number;
+  removeAt(position: number): void;
+}
+
+/** HDEL, SREM, ZREM: takes what the arguments name out of the value at key 1, and replies how many were there. */
+export function removeElements<V extends Searchable>(c: CommandContext, type: ValueType<V>): void {
+  const value = c.write(1, type);
+  if (value === undefined) return;
+  let removed = 0;
+  if (value !== null) {
+    for (let i = 2; i < c.argc && value.size > 0; i++) {
+      const position = value.find(c.input, c.off[i]!, c.len[i]!);
+      if (position < 0) continue;
+      value.removeAt(position);
+      removed++;
+    }
+    if (removed > 0) c.changed(1, value, removed);
+  }
+  c.reply.int(removed);
 }
 
 /** The count of HRANDFIELD, SRANDMEMBER and ZRANDMEMBER; NaN if it is none, and the error has been replied. */

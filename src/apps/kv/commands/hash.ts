@@ -8,7 +8,15 @@ import { addLongDoubleTexts, parseLongDouble } from '../resp/long-double.ts';
 import { isInt64, lastInt64, parseBigInt64, parseInt64, writeInt } from '../resp/number.ts';
 import { Slice } from '../values/bytes.ts';
 import { HASH, HashValue } from '../values/hash.ts';
-import { beginScan, chooseDifferent, chosen, randomCount, randomCountOfPairs, replySlice } from './collection.ts';
+import {
+  beginScan,
+  chooseDifferent,
+  chosen,
+  randomCount,
+  randomCountOfPairs,
+  removeElements,
+  replySlice,
+} from './collection.ts';
 import { family, ONE_KEY } from './declare.ts';
 import { type ScanOptions, scanMatches } from './scan-options.ts';
 
@@ -106,22 +114,6 @@ function replyAt(c: CommandContext, hash: HashValue, position: number, what: num
     hash.readValue(position, value);
     replySlice(c.reply, value);
   }
-}
-
-function hdel(c: CommandContext): void {
-  const hash = c.write(1, HASH);
-  if (hash === undefined) return;
-  let removed = 0;
-  if (hash !== null) {
-    for (let i = 2; i < c.argc && hash.size > 0; i++) {
-      const position = find(c, hash, i);
-      if (position < 0) continue;
-      hash.removeAt(position);
-      removed++;
-    }
-    if (removed > 0) c.changed(1, hash, removed);
-  }
-  c.reply.int(removed);
 }
 
 function hlen(c: CommandContext): void {
@@ -289,7 +281,7 @@ export const hashCommands: readonly CommandSpec[] = [
   command('hget', 3, READ_FAST, ONE_KEY, hget, 'Returns the value of a field of a hash.'),
   command('hmget', -3, READ_FAST, ONE_KEY, hmget, 'Returns the values of the given fields of a hash.'),
   command('hgetall', 2, READ, ONE_KEY, (c) => replyAll(c, FIELDS + VALUES), 'Returns all fields and values of a hash.'),
-  command('hdel', -3, FLAG.WRITE | FLAG.FAST, ONE_KEY, hdel, 'Removes fields of a hash.'),
+  command('hdel', -3, FLAG.WRITE | FLAG.FAST, ONE_KEY, (c) => removeElements(c, HASH), 'Removes fields of a hash.'),
   command('hlen', 2, READ_FAST, ONE_KEY, hlen, 'Returns the number of fields of a hash.'),
   command('hstrlen', 3, READ_FAST, ONE_KEY, hstrlen, 'Returns the length of the value of a field of a hash.'),
   command('hexists', 3, READ_FAST, ONE_KEY, hexists, 'Tells whether a hash has a field.'),

@@ -7,7 +7,7 @@ import { ERR_INDEX_RANGE, ERR_NO_SUCH_KEY, ERR_SYNTAX, wrongArity } from '../res
 import { equalBytes, Slice } from '../values/bytes.ts';
 import { LIST, ListValue } from '../values/list.ts';
 import { ListCursor } from '../values/list-block.ts';
-import { atLeast, clampRange, countArgument, range, replySlice } from './collection.ts';
+import { atLeast, clampRange, countArgument, countAtEnd, range, replySlice } from './collection.ts';
 import { family, NO_KEYS, ONE_KEY, TWO_KEYS } from './declare.ts';
 
 const HEAD = 0;
@@ -313,19 +313,8 @@ function lmpop(c: CommandContext): void {
   }
   const where = endArgument(c, whereAt);
   if (where === NOWHERE) return;
-  let count = 1;
-  if (whereAt + 1 < c.argc) {
-    if (whereAt + 2 >= c.argc || !c.is(whereAt + 1, 'count')) {
-      c.reply.error(ERR_SYNTAX);
-      return;
-    }
-    count = atLeast(c, whereAt + 2, 1, 'ERR count should be greater than 0');
-    if (Number.isNaN(count)) return;
-    if (whereAt + 3 < c.argc) {
-      c.reply.error(ERR_SYNTAX);
-      return;
-    }
-  }
+  const count = countAtEnd(c, whereAt + 1);
+  if (Number.isNaN(count)) return;
   for (let i = 2; i < whereAt; i++) {
     const list = c.write(i, LIST);
     if (list === undefined) return;

@@ -6,7 +6,16 @@ import { type CommandContext, type CommandSpec, FLAG } from '../command.ts';
 import { ERR_SYNTAX } from '../resp/errors.ts';
 import { Slice } from '../values/bytes.ts';
 import { SET, SetValue } from '../values/set.ts';
-import { atLeast, beginScan, chooseDifferent, chosen, countArgument, randomCount, replySlice } from './collection.ts';
+import {
+  atLeast,
+  beginScan,
+  chooseDifferent,
+  chosen,
+  countArgument,
+  randomCount,
+  removeElements,
+  replySlice,
+} from './collection.ts';
 import { ALL_KEYS, family, NO_KEYS, ONE_KEY, TWO_KEYS } from './declare.ts';
 import { type ScanOptions, scanMatches } from './scan-options.ts';
 
@@ -35,22 +44,6 @@ function sadd(c: CommandContext): void {
   if (found === null) c.put(1, set);
   else if (added > 0) c.changed(1, set, added);
   c.reply.int(added);
-}
-
-function srem(c: CommandContext): void {
-  const set = c.write(1, SET);
-  if (set === undefined) return;
-  let removed = 0;
-  if (set !== null) {
-    for (let i = 2; i < c.argc && set.size > 0; i++) {
-      const position = find(c, set, i);
-      if (position < 0) continue;
-      set.removeAt(position);
-      removed++;
-    }
-    if (removed > 0) c.changed(1, set, removed);
-  }
-  c.reply.int(removed);
 }
 
 function smembers(c: CommandContext): void {
@@ -331,7 +324,7 @@ const STORE = WRITE | DENYOOM;
 
 export const setCommands: readonly CommandSpec[] = [
   command('sadd', -3, STORE | FAST, ONE_KEY, sadd, 'Adds members to a set.'),
-  command('srem', -3, WRITE | FAST, ONE_KEY, srem, 'Removes members of a set.'),
+  command('srem', -3, WRITE | FAST, ONE_KEY, (c) => removeElements(c, SET), 'Removes members of a set.'),
   command('smembers', 2, READ, ONE_KEY, smembers, 'Returns all members of a set.'),
   command('sismember', 3, READ | FAST, ONE_KEY, sismember, 'Tells whether a set has a member.'),
   command('smismember', -3, READ | FAST, ONE_KEY, smismember, 'Tells which of the given members a set has.'),

@@ -11,8 +11,10 @@ import {
   beginScan,
   chooseDifferent,
   chosen,
+  countAtEnd,
   randomCount,
   randomCountOfPairs,
+  removeElements,
   replySlice,
 } from './collection.ts';
 import { family, NO_KEYS, ONE_KEY } from './declare.ts';
@@ -135,22 +137,6 @@ function addProblem(pairs: number, flags: number): string | null {
   return null;
 }
 
-function zrem(c: CommandContext): void {
-  const set = c.write(1, ZSET);
-  if (set === undefined) return;
-  let removed = 0;
-  if (set !== null) {
-    for (let i = 2; i < c.argc && set.size > 0; i++) {
-      const position = find(c, set, i);
-      if (position < 0) continue;
-      set.removeAt(position);
-      removed++;
-    }
-    if (removed > 0) c.changed(1, set, removed);
-  }
-  c.reply.int(removed);
-}
-
 function replyScoreOf(c: CommandContext, set: SortedSetValue | null, i: number): void {
   const position = set === null ? -1 : find(c, set, i);
   if (position < 0) c.reply.nil();
@@ -225,19 +211,8 @@ function zmpop(c: CommandContext): void {
     c.reply.error(ERR_SYNTAX);
     return;
   }
-  let count = 1;
-  if (whereAt + 1 < c.argc) {
-    if (whereAt + 2 >= c.argc || !c.is(whereAt + 1, 'count')) {
-      c.reply.error(ERR_SYNTAX);
-      return;
-    }
-    count = atLeast(c, whereAt + 2, 1, 'ERR count should be greater than 0');
-    if (Number.isNaN(count)) return;
-    if (whereAt + 3 < c.argc) {
-      c.reply.error(ERR_SYNTAX);
-      return;
-    }
-  }
+  const count = countAtEnd(c, whereAt + 1);
+  if (Number.isNaN(count)) return;
   for (let i = 2; i < whereAt; i++) {
     const set = c.write(i, ZSET);
     if (set === undefined) return;
@@ -328,7 +303,7 @@ const READ = FLAG.READONLY | FAST;
 export const zsetCommands: readonly CommandSpec[] = [
   command('zadd', -4, ADD, ONE_KEY, zadd, 'Adds members to a sorted set, or changes their scores.'),
   command('zincrby', 4, ADD, ONE_KEY, (c) => add(c, 2, INCR), 'Adds to the score of a member of a sorted set.'),
-  command('zrem', -3, WRITE | FAST, ONE_KEY, zrem, 'Removes members of a sorted set.'),
+  command('zrem', -3, WRITE | FAST, ONE_KEY, (c) => removeElements(c, ZSET), 'Removes members of a sorted set.'),
   command('zscore', 3, READ, ONE_KEY, zscore, 'Returns the score of a member of a sorted set.'),
   command('zmscore', -3, READ, ONE_KEY, zmscore, 'Returns the scores of members of a sorted set.'),
   command('zcard', 2, READ, ONE_KEY, zcard, 'Returns the number of members of a sorted set.'),
