@@ -57,7 +57,7 @@ const PREFIX6 = 64;
 const CARRIER_MS = 3000;
 // Where both ends of a pair have the same index, as they would, the kernel tells of their carriers once a second at the
 // most; of others at once (linkwatch_urgent_event in net/core/link_watch.c).
-const CLIENT_INDEX = 88;
+const INDEX = { server: 88, client: 89 };
 const pause = new Int32Array(new SharedArrayBuffer(4));
 
 /** Makes a lab. @throws IsthmusError EPERM without CAP_SYS_ADMIN and CAP_NET_ADMIN */
@@ -71,8 +71,11 @@ export function createLab(options: LabOptions = {}): Lab {
       server.run(silenceIpv6);
       client.run(silenceIpv6);
       const { queues = 1, mtu = 1500 } = options;
-      const otherEnd = { name: 'lab-client', index: CLIENT_INDEX, namespaceFd: client.fd };
-      here.createVeth({ name: 'lab-server' }, otherEnd, { queues, mtu });
+      const ends = [
+        { name: 'lab-server', index: INDEX.server },
+        { name: 'lab-client', index: INDEX.client, namespaceFd: client.fd },
+      ] as const;
+      here.createVeth(...ends, { queues, mtu });
       const sides = {
         server: setUp('server', 1, server, here, options),
         client: setUp('client', 2, client, there, options),

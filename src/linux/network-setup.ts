@@ -36,7 +36,7 @@ export interface LinkChanges {
 export interface VethEnd {
   readonly name: string;
   readonly mac?: string;
-  /** Its index in its namespace. Default: the next one. */
+  /** Its index in its namespace. Default: the next one. The kernel takes the second end's only beside the first one's. */
   readonly index?: number;
   /** Descriptor of its namespace. Default: the one of the socket. */
   readonly namespaceFd?: number;
