@@ -5,7 +5,8 @@
 import { type OpenOptions, openDatapath } from './datapath/select.ts';
 import type { Datapath } from './kernel/datapath.ts';
 import { EVENT_LOOP, Host, type HostPolicy } from './kernel/host.ts';
-import { Kernel, type KernelOptions, type QueueDescriptor } from './kernel/kernel.ts';
+import { Kernel, type KernelOptions } from './kernel/kernel.ts';
+import type { QueueDescriptor } from './kernel/queue-table.ts';
 
 export interface BootOptions extends KernelOptions, OpenOptions {
   /** `auto` (the default), `kernel`, `uring` or `simulated`. */

@@ -94,7 +94,7 @@ for (const datapath of ['kernel', 'uring', 'simulated']) {
         })(),
       );
       const conn = await k.connect(listener.address);
-      const buffer = await conn.pop({ timeout: 5000 });
+      const buffer = await conn.pop({ timeout: 30_000 });
       assert.equal(buffer?.text(), 'from a coroutine');
       buffer?.release();
       assert.equal(await greeting.join(), '127.0.0.1');

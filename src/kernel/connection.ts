@@ -5,8 +5,10 @@
 import { ERRNO, systemError } from '../errors.ts';
 import type { HeapBuffer, Sga } from '../ring/heap.ts';
 import type { Address, SocketOption } from './datapath.ts';
-import type { Kernel, OperationOptions, QueueDescriptor } from './kernel.ts';
+import type { Kernel } from './kernel.ts';
+import { limit, type OperationOptions } from './limit.ts';
 import { Opcode, type Operation } from './operation.ts';
+import type { QueueDescriptor } from './queue-table.ts';
 import type { Task } from './task.ts';
 
 /**
@@ -39,7 +41,7 @@ export class Connection {
     if (current >= 0 && current !== this.#lastReader) this.#own(current);
     const op = kernel.operations.acquire<HeapBuffer | null>(Opcode.POP, this.qd, null);
     kernel.datapath.pop(this.qd, op);
-    if (options !== undefined) kernel.limit(op as Operation<unknown>, options);
+    if (options !== undefined) limit(kernel, op as Operation<unknown>, options);
     return op;
   }
 
@@ -85,7 +87,7 @@ export class Connection {
     }
     const op = kernel.operations.acquire<void>(Opcode.PUSH, this.qd, null);
     kernel.datapath.push(this.qd, sga, op);
-    if (options !== undefined) kernel.limit(op as Operation<unknown>, options);
+    if (options !== undefined) limit(kernel, op as Operation<unknown>, options);
     return op;
   }
 

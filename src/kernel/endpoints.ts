@@ -8,8 +8,10 @@ import { ERRNO, systemError } from '../errors.ts';
 import type { HeapBuffer } from '../ring/heap.ts';
 import type { Connection } from './connection.ts';
 import type { Address } from './datapath.ts';
-import type { Kernel, OperationOptions, QueueDescriptor } from './kernel.ts';
+import type { Kernel } from './kernel.ts';
+import { limit, type OperationOptions } from './limit.ts';
 import { Opcode, type Operation } from './operation.ts';
+import type { QueueDescriptor } from './queue-table.ts';
 import type { Coroutine } from './scheduler.ts';
 
 /** What both have: a queue descriptor and an end. */
@@ -58,7 +60,7 @@ export class Listener extends Endpoint {
     const { kernel } = this;
     const op = kernel.operations.acquire<Connection>(Opcode.ACCEPT, this.qd, deliverConnection);
     kernel.datapath.accept(this.qd, op as unknown as Operation<number>);
-    if (options !== undefined) kernel.limit(op as Operation<unknown>, options);
+    if (options !== undefined) limit(kernel, op as Operation<unknown>, options);
     return op;
   }
 
@@ -127,7 +129,7 @@ export class UdpSocket extends Endpoint {
     const { kernel } = this;
     const op = kernel.operations.acquire<HeapBuffer>(Opcode.POP, this.qd, null);
     kernel.datapath.pop(this.qd, op as unknown as Operation<HeapBuffer | null>);
-    if (options !== undefined) kernel.limit(op as Operation<unknown>, options);
+    if (options !== undefined) limit(kernel, op as Operation<unknown>, options);
     return op;
   }
 

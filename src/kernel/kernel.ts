@@ -7,8 +7,17 @@ import type { IpAddress } from '../address/sockaddr.ts';
 import { ERRNO, IsthmusError, systemError } from '../errors.ts';
 import type { Heap, HeapBuffer, Sga } from '../ring/heap.ts';
 import { Connection } from './connection.ts';
-import { type Address, type Datapath, type DatapathHost, Family, SocketOption, SocketType } from './datapath.ts';
-import { Listener, UdpSocket } from './endpoints.ts';
+import { type Address, type Datapath, type DatapathHost, Family, type SocketOption, SocketType } from './datapath.ts';
+import type { Listener, UdpSocket } from './endpoints.ts';
+import { limit, type OperationOptions } from './limit.ts';
+import {
+  DEFAULT_BACKLOG,
+  type ListenOptions,
+  openConnection,
+  openListener,
+  openUdp,
+  type UdpOptions,
+} from './opening.ts';
 import {
   type CompletedOperation,
   deliverCompleted,
@@ -17,13 +26,11 @@ import {
   OperationTable,
   type QueueToken,
 } from './operation.ts';
+import { type QueueDescriptor, QueueTable } from './queue-table.ts';
 import { type Coroutine, CoroutineClass, Scheduler } from './scheduler.ts';
 import { Task } from './task.ts';
 import { TimerWheel } from './timers.ts';
 import { type WaitAnyResult, waitForAll, waitForAny, waitForOne } from './waiting.ts';
-
-/** A queue descriptor: a small integer, as a file descriptor is. */
-export type QueueDescriptor = number;
 
 export interface KernelOptions {
   /** Most arrivals handled before the batch is transmitted (B in IX). Default 64. */
@@ -38,32 +45,8 @@ export interface KernelOptions {
   readonly onUncaught?: (error: Error) => void;
 }
 
-export interface OperationOptions {
-  /** Milliseconds after which the operation fails with ETIMEDOUT and is withdrawn. */
-  readonly timeout?: number | undefined;
-  /** Aborting fails the operation with the signal's reason and withdraws it. */
-  readonly signal?: AbortSignal | undefined;
-}
-
-export interface ListenOptions {
-  readonly port?: number;
-  /** IP literal. Default `0.0.0.0`. `::` takes IPv4 as well. */
-  readonly host?: string;
-  /** A Unix stream socket instead of a port. */
-  readonly path?: string;
-  readonly backlog?: number;
-  readonly reusePort?: boolean;
-}
-
 export interface SpawnOptions {
   readonly class?: CoroutineClass;
-}
-
-interface QueueEntry {
-  readonly qd: QueueDescriptor;
-  readonly family: Family;
-  readonly type: SocketType;
-  connection: Connection | null;
 }
 
 // The global `performance` is a getter in Node: asking for it each turn would cost more than the clock.
@@ -88,6 +71,8 @@ export class Kernel {
   readonly operations: OperationTable;
   readonly timers: TimerWheel;
   readonly batch: number;
+  /** Monotonic milliseconds, read now; {@link now} is the time of the turn. */
+  readonly clock: () => number;
   /** Set by the host: something was queued while the host slept, so a turn is due. */
   onWork: () => void = () => {};
   /** Coroutines ended by a broken connection that they did not handle. */
@@ -96,13 +81,9 @@ export class Kernel {
   closed = false;
   /** An error that escaped a coroutine nobody joins; the host throws it after the turn. */
   fatal: Error | null = null;
-  readonly #now: () => number;
-  readonly #queues: (QueueEntry | null)[] = [];
-  readonly #freeQueues: number[] = [];
-  readonly #maxQueues: number;
+  readonly #queues: QueueTable;
   readonly #tasks: (Task<unknown> | null)[] = [];
   readonly #onUncaught: ((error: Error) => void) | null;
-  #openQueues = 0;
   /** Milliseconds at the start of this turn; reading a clock per message would cost more than the message. */
   #time: number;
 
@@ -111,9 +92,9 @@ export class Kernel {
     this.heap = datapath.heap;
     this.batch = options.batch ?? 64;
     if (!(this.batch >= 1)) throw new RangeError('batch must be at least 1');
-    this.#maxQueues = options.maxQueues ?? 1 << 20;
-    this.#now = options.now ?? monotonicMs;
-    this.#time = this.#now();
+    this.#queues = new QueueTable(options.maxQueues ?? 1 << 20);
+    this.clock = options.now ?? monotonicMs;
+    this.#time = this.clock();
     this.#onUncaught = options.onUncaught ?? null;
     this.scheduler = new Scheduler(options.maxCoroutines === undefined ? {} : { maxCoroutines: options.maxCoroutines });
     this.scheduler.onEnded = (id, value, error) => this.#ended(id, value, error);
@@ -123,8 +104,8 @@ export class Kernel {
     this.timers = new TimerWheel(this.#time);
     const host: DatapathHost = {
       heap: this.heap,
-      openQueue: (family, type) => this.#openQueue(family, type),
-      now: this.#now,
+      openQueue: () => this.#openQueue(),
+      now: this.clock,
     };
     datapath.attach(host);
   }
@@ -136,11 +117,11 @@ export class Kernel {
     if (family === Family.UNIX && type !== SocketType.STREAM) {
       throw systemError(ERRNO.EOPNOTSUPP, 'socket', undefined, 'Unix sockets are streams here');
     }
-    const qd = this.#openQueue(family, type);
+    const qd = this.#openQueue();
     try {
       this.datapath.socket(qd, family, type);
     } catch (error) {
-      this.#forget(qd);
+      this.#queues.release(qd);
       throw error;
     }
     return qd;
@@ -148,7 +129,7 @@ export class Kernel {
 
   /** Binds a queue to a local address. @throws IsthmusError EADDRINUSE, EADDRNOTAVAIL, EACCES (bind(2)) */
   bind(qd: QueueDescriptor, address: Address): void {
-    this.#entry(qd, 'bind');
+    this.#queues.entry(qd, 'bind');
     this.datapath.bind(qd, address);
   }
 
@@ -156,31 +137,16 @@ export class Kernel {
   listen(options: ListenOptions): Listener;
   /** Makes a bound queue accept connections. */
   listen(qd: QueueDescriptor, backlog?: number): void;
-  listen(target: QueueDescriptor | ListenOptions, backlog = 511): Listener | undefined {
-    if (typeof target !== 'number') return this.#listener(target);
-    this.#entry(target, 'listen');
+  listen(target: QueueDescriptor | ListenOptions, backlog = DEFAULT_BACKLOG): Listener | undefined {
+    if (typeof target !== 'number') return openListener(this, target);
+    this.#queues.entry(target, 'listen');
     this.datapath.listen(target, backlog);
     return undefined;
   }
 
-  #listener(options: ListenOptions): Listener {
-    const address = localAddress(options);
-    const qd = this.socket(familyOf(address), SocketType.STREAM);
-    try {
-      if (!('path' in address)) this.datapath.setsockopt(qd, SocketOption.REUSE_ADDRESS, 1);
-      if (options.reusePort) this.datapath.setsockopt(qd, SocketOption.REUSE_PORT, 1);
-      this.bind(qd, address);
-      this.listen(qd, options.backlog ?? 511);
-    } catch (error) {
-      this.close(qd);
-      throw error;
-    }
-    return new Listener(this, qd);
-  }
-
   /** Accepts the next connection; the token completes with its queue descriptor. */
   accept(qd: QueueDescriptor): QueueToken {
-    this.#entry(qd, 'accept');
+    this.#queues.entry(qd, 'accept');
     const op = this.operations.acquire<number>(Opcode.ACCEPT, qd, deliverCompleted);
     this.datapath.accept(qd, op);
     return op.token;
@@ -191,54 +157,37 @@ export class Kernel {
   /** Connects a queue; the token completes when the connection stands. */
   connect(qd: QueueDescriptor, address: Address): QueueToken;
   connect(target: QueueDescriptor | Address, second?: Address | OperationOptions): QueueToken | Operation<Connection> {
-    if (typeof target !== 'number') return this.#connection(target, second as OperationOptions | undefined);
-    this.#entry(target, 'connect');
+    if (typeof target !== 'number') return openConnection(this, target, second as OperationOptions | undefined);
+    this.#queues.entry(target, 'connect');
     const op = this.operations.acquire<void>(Opcode.CONNECT, target, deliverCompleted);
     this.datapath.connect(target, second as Address, op);
     return op.token;
   }
 
-  #connection(address: Address, options?: OperationOptions): Operation<Connection> {
-    const qd = this.socket(familyOf(address), SocketType.STREAM);
-    const op = this.operations.acquire<Connection>(Opcode.CONNECT, qd, deliverConnected);
-    op.onFailure = closeQueueOfFailedConnect;
-    op.rare = true;
-    try {
-      this.datapath.connect(qd, address, op as unknown as Operation<void>);
-    } catch (error) {
-      this.operations.release(op as Operation<unknown>);
-      this.close(qd);
-      throw error;
-    }
-    if (options !== undefined) this.limit(op as Operation<unknown>, options);
-    return op;
-  }
-
   /** Closes a queue: what was pushed is still sent; operations outstanding on it fail with ECANCELED. */
   close(qd: QueueDescriptor): void {
-    this.#entry(qd, 'close');
     this.#close(qd, false);
   }
 
   /** Closes a queue at once and resets its connection; what is unsent is dropped. */
   abort(qd: QueueDescriptor): void {
-    this.#entry(qd, 'abort');
+    this.#queues.entry(qd, 'abort');
     this.#close(qd, true);
   }
 
   #close(qd: QueueDescriptor, abort: boolean): void {
-    const { connection } = this.#queues[qd]!;
+    const { connection } = this.#queues.entry(qd, 'close');
     if (connection !== null) connection.closed = true;
     // Not open any more before the datapath fails what is outstanding: a failed connect closes its queue itself.
-    this.#queues[qd] = null;
+    this.#queues.shut(qd);
     this.datapath.close(qd, abort);
-    this.#forget(qd);
+    this.#queues.release(qd);
     this.onWork();
   }
 
   /** Sends buffers, whose references pass to the queue. The token completes when the queue has taken them. */
   push(qd: QueueDescriptor, sga: Sga): QueueToken {
-    this.#entry(qd, 'push');
+    this.#queues.entry(qd, 'push');
     const op = this.operations.acquire<void>(Opcode.PUSH, qd, deliverCompleted);
     this.datapath.push(qd, sga, op);
     return op.token;
@@ -246,7 +195,7 @@ export class Kernel {
 
   /** Sends one datagram, to `to` or (null) to whom the buffer came from. */
   pushTo(qd: QueueDescriptor, buffer: HeapBuffer, to: IpAddress | null = null): QueueToken {
-    this.#entry(qd, 'pushTo');
+    this.#queues.entry(qd, 'pushTo');
     const op = this.operations.acquire<void>(Opcode.PUSH, qd, deliverCompleted);
     this.datapath.pushTo(qd, buffer, to, op);
     return op.token;
@@ -254,7 +203,7 @@ export class Kernel {
 
   /** Receives: the token completes with a buffer the caller must release (or push), or null at the end of the stream. */
   pop(qd: QueueDescriptor): QueueToken {
-    this.#entry(qd, 'pop');
+    this.#queues.entry(qd, 'pop');
     const op = this.operations.acquire<HeapBuffer | null>(Opcode.POP, qd, deliverCompleted);
     this.datapath.pop(qd, op);
     return op.token;
@@ -285,31 +234,6 @@ export class Kernel {
     this.operations.cancel(this.operations.lookup(token));
   }
 
-  /** Puts a deadline and an abort signal on a pending operation. */
-  limit(op: Operation<unknown>, options: OperationOptions): void {
-    if (!op.pending) return;
-    const { timeout, signal } = options;
-    if (signal?.aborted) {
-      this.operations.cancel(op, abortReason(signal));
-      return;
-    }
-    if (timeout !== undefined) op.timer = this.timers.schedule(this.#now() + timeout, op);
-    if (timeout === undefined && signal === undefined) return;
-    op.rare = true;
-    if (signal === undefined) op.cleanup = disarm;
-    else this.#abortWith(op, signal);
-    this.onWork();
-  }
-
-  #abortWith(op: Operation<unknown>, signal: AbortSignal): void {
-    const onAbort = () => this.operations.cancel(op, abortReason(signal));
-    signal.addEventListener('abort', onAbort);
-    op.cleanup = () => {
-      signal.removeEventListener('abort', onAbort);
-      disarm(op);
-    };
-  }
-
   // ---- PDPIX: memory, names, options ---------------------------------------------------------------------------
 
   /** A buffer of `bytes` from the kernel's heap. @throws IsthmusError ENOMEM when the heap is used up */
@@ -323,22 +247,22 @@ export class Kernel {
   }
 
   getsockname(qd: QueueDescriptor): Address {
-    this.#entry(qd, 'getsockname');
+    this.#queues.entry(qd, 'getsockname');
     return this.datapath.getsockname(qd);
   }
 
   getpeername(qd: QueueDescriptor): Address {
-    this.#entry(qd, 'getpeername');
+    this.#queues.entry(qd, 'getpeername');
     return this.datapath.getpeername(qd);
   }
 
   setsockopt(qd: QueueDescriptor, option: SocketOption, value: number): void {
-    this.#entry(qd, 'setsockopt');
+    this.#queues.entry(qd, 'setsockopt');
     this.datapath.setsockopt(qd, option, value);
   }
 
   getsockopt(qd: QueueDescriptor, option: SocketOption): number {
-    this.#entry(qd, 'getsockopt');
+    this.#queues.entry(qd, 'getsockopt');
     return this.datapath.getsockopt(qd, option);
   }
 
@@ -356,7 +280,7 @@ export class Kernel {
   /** Waits for `ms` milliseconds. */
   sleep(ms: number, options?: { signal?: AbortSignal }): Operation<void> {
     const op = this.operations.acquire<void>(Opcode.TIMER, -1, null);
-    this.limit(op as Operation<unknown>, { timeout: ms, signal: options?.signal });
+    limit(this, op as Operation<unknown>, { timeout: ms, signal: options?.signal });
     return op;
   }
 
@@ -366,17 +290,8 @@ export class Kernel {
   }
 
   /** A UDP socket, bound when a port is given. */
-  udp(options: { port?: number; host?: string; reusePort?: boolean } = {}): UdpSocket {
-    const address = { host: options.host ?? '0.0.0.0', port: options.port ?? 0 };
-    const qd = this.socket(familyOf(address), SocketType.DGRAM);
-    try {
-      if (options.reusePort) this.datapath.setsockopt(qd, SocketOption.REUSE_PORT, 1);
-      this.bind(qd, address);
-    } catch (error) {
-      this.close(qd);
-      throw error;
-    }
-    return new UdpSocket(this, qd);
+  udp(options: UdpOptions = {}): UdpSocket {
+    return openUdp(this, options);
   }
 
   /** Milliseconds, monotonic, as of this turn. */
@@ -385,7 +300,7 @@ export class Kernel {
   }
 
   get openQueues(): number {
-    return this.#openQueues;
+    return this.#queues.size;
   }
 
   // ---- The loop ------------------------------------------------------------------------------------------------
@@ -398,7 +313,7 @@ export class Kernel {
   turn(waitUs: number): number {
     this.turns++;
     let did = this.datapath.poll(this.batch);
-    this.#time = this.#now();
+    this.#time = this.clock();
     if (this.timers.size > 0) did += this.timers.advance(this.#time);
     const { scheduler } = this;
     // A coroutine woken by another of the same batch should answer within it, but must not starve the queues.
@@ -423,7 +338,7 @@ export class Kernel {
   /** Ends the program: coroutines are cancelled (`finally` runs), queues are closed. Later turns still send what was pushed. */
   end(): void {
     for (let id = 0; id < this.#tasks.length; id++) if (this.#tasks[id]) this.scheduler.cancel(id, true);
-    for (let qd = 0; qd < this.#queues.length; qd++) if (this.#queues[qd]) this.#close(qd, false);
+    for (const qd of this.#queues) this.#close(qd, false);
   }
 
   /** Closed queues whose pushed bytes are not all sent yet. */
@@ -444,7 +359,7 @@ export class Kernel {
 
   /** The connection object of a queue; made on first use. */
   connectionOf(qd: QueueDescriptor): Connection {
-    const entry = this.#entry(qd, 'connection');
+    const entry = this.#queues.entry(qd, 'connection');
     entry.connection ??= new Connection(this, qd);
     return entry.connection;
   }
@@ -456,30 +371,12 @@ export class Kernel {
   }
 
   isOpen(qd: QueueDescriptor): boolean {
-    return (this.#queues[qd] ?? null) !== null;
+    return this.#queues.isOpen(qd);
   }
 
-  #openQueue(family: Family, type: SocketType): QueueDescriptor {
+  #openQueue(): QueueDescriptor {
     if (this.closed) throw systemError(ERRNO.ESHUTDOWN, 'socket', undefined, 'the kernel was disposed');
-    if (this.#openQueues >= this.#maxQueues) {
-      throw systemError(ERRNO.EMFILE, 'socket', undefined, `${this.#openQueues} queues are open, the kernel's limit`);
-    }
-    const qd = this.#freeQueues.pop() ?? this.#queues.length;
-    this.#queues[qd] = { qd, family, type, connection: null };
-    this.#openQueues++;
-    return qd;
-  }
-
-  #forget(qd: QueueDescriptor): void {
-    this.#queues[qd] = null;
-    this.#freeQueues.push(qd);
-    this.#openQueues--;
-  }
-
-  #entry(qd: QueueDescriptor, call: string): QueueEntry {
-    const entry = this.#queues[qd];
-    if (entry === undefined || entry === null) throw systemError(ERRNO.EBADF, call, `queue ${qd}`);
-    return entry;
+    return this.#queues.open();
   }
 
   #withdraw(op: Operation<unknown>): void {
@@ -502,35 +399,4 @@ export class Kernel {
     else if (this.#onUncaught !== null) this.#onUncaught(error);
     else this.fatal ??= error;
   }
-}
-
-function localAddress(options: ListenOptions): Address {
-  if (options.path !== undefined) return { path: options.path };
-  return { host: options.host ?? '0.0.0.0', port: options.port ?? 0 };
-}
-
-/** The family an address belongs to; text decides, the datapath checks it fully. */
-export function familyOf(address: Address): Family {
-  if ('path' in address) return Family.UNIX;
-  return address.host.includes(':') ? Family.INET6 : Family.INET;
-}
-
-/** Takes back the timer of an operation's deadline. */
-function disarm(op: Operation<unknown>): void {
-  if (op.timer >= 0) op.kernel.timers.cancel(op.timer);
-  op.timer = -1;
-}
-
-function abortReason(signal: AbortSignal): Error {
-  const { reason } = signal;
-  return reason instanceof Error ? reason : new IsthmusError(String(reason), { code: 'ABORT_ERR' });
-}
-
-function deliverConnected(op: Operation<unknown>): unknown {
-  op.onFailure = null;
-  return op.kernel.connectionOf(op.qd);
-}
-
-function closeQueueOfFailedConnect(op: Operation<unknown>): void {
-  if (op.kernel.isOpen(op.qd)) op.kernel.abort(op.qd);
 }

@@ -55,33 +55,34 @@ export interface CompletedOperation {
 }
 
 export class Operation<T> implements PromiseLike<T>, Iterator<Operation<T>, T, unknown>, Timed {
+  // First what every operation uses: it lies in two lines of the cache instead of four, and with many connections waiting
+  // these are what a message misses.
   readonly table: OperationTable;
-  readonly slot: number;
   token: QueueToken;
+  state: number = State.FREE;
   opcode: Opcode = Opcode.PUSH;
   /** Queue the operation belongs to, -1 for none. */
   qd = -1;
-  state: number = State.FREE;
-
-  // The iterator result that `yield*` reads. They are plain fields because V8 reads them on every resumption.
-  done = false;
-  value: T = undefined as T;
-  error: Error | null = null;
-
   /** Coroutine to wake, -1 for none. */
   waiter = -1;
   /** One of `error`, `parent`, `children`, `onFailure` and `cleanup` is set: the hot path looks at this alone. */
   rare = false;
+  // The iterator result that `yield*` reads. They are plain fields because V8 reads them on every resumption.
+  done = false;
+  value: T = undefined as T;
+  error: Error | null = null;
+  deliver: Deliver | null = null;
+  /** For datapaths: the next operation waiting on the same queue. */
+  next_: Operation<unknown> | null = null;
+
+  readonly slot: number;
   /** The waitAny or waitAll that this operation is part of. */
   parent: Operation<unknown> | null = null;
   children: Operation<unknown>[] | null = null;
   /** Children that must still finish before this one does. */
   missing = 0;
-  /** For datapaths: the next operation waiting on the same queue. */
-  next_: Operation<unknown> | null = null;
   /** For datapaths: whatever number they keep per operation (bytes left, an address slot). */
   datum = 0;
-  deliver: Deliver | null = null;
   /** Runs once when the operation fails, before anybody is told. */
   onFailure: Deliver | null = null;
   /** Timer armed for the operation's deadline, -1 for none. */

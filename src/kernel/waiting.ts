@@ -3,7 +3,8 @@
  * They touch only the operation table; a deadline or an abort ends the wait and leaves the tokens valid.
  */
 import { ERRNO, systemError } from '../errors.ts';
-import type { Kernel, OperationOptions } from './kernel.ts';
+import type { Kernel } from './kernel.ts';
+import { limit, type OperationOptions } from './limit.ts';
 import { type CompletedOperation, Opcode, type Operation, type QueueToken, State } from './operation.ts';
 
 /** The first finished operation of a waitAny. `index` is its place among the tokens given. */
@@ -67,7 +68,7 @@ function group(
     } else op.missing--;
   }
   if (op.missing <= 0) op.complete(undefined);
-  else if (options !== undefined) kernel.limit(op, options);
+  else if (options !== undefined) limit(kernel, op, options);
   return op;
 }
 

@@ -5,24 +5,21 @@
 
 import type { IpAddress } from '../../address/sockaddr.ts';
 import { ERRNO, systemError } from '../../errors.ts';
-import { type Address, Family, SocketOption } from '../../kernel/datapath.ts';
+import { Family, SocketOption } from '../../kernel/datapath.ts';
 import type { Operation } from '../../kernel/operation.ts';
 import { OperationFifo } from '../../kernel/operation-fifo.ts';
 import type { HeapBuffer, Sga } from '../../ring/heap.ts';
 import { gather, releaseEach } from '../ends/buffers.ts';
+import { DatagramSetup, LONGEST, RECEIVE_BUFFER } from '../ends/datagram-setup.ts';
 import { Fifo } from '../ends/fifo.ts';
 import { describe, isLoopback, isWildcard, namedIn, readAddress } from '../ends/names.ts';
 import { copyOutOfWindow } from './copy.ts';
-import type { Hub, Options } from './hub.ts';
+import type { Hub } from './hub.ts';
 import { DATAGRAM_WINDOW, datagramOffset, type End } from './layout.ts';
 import type { Link } from './link.ts';
 import type { Claim } from './names.ts';
 import { spacesOf, unreachable } from './stream-name.ts';
 
-/** Longest payload of UDP over IPv4 (RFC 768, RFC 791). */
-export const LONGEST = 65507;
-/** Bytes that wait to be popped, at most: as Linux's net.core.rmem_default. */
-const RECEIVE_BUFFER = 212_992;
 /** What each datagram that waits counts for beyond its bytes. */
 const OVERHEAD = 256;
 const AF_INET = 2;
@@ -38,19 +35,14 @@ export function portKey(key: number): number {
   return key & 0xfffff;
 }
 
-export class DatagramEnd {
-  readonly family: Family;
-  readonly options: Options = new Map();
-  readonly unsentBytes = 0;
+export class DatagramEnd extends DatagramSetup<IpAddress> {
   readonly #hub: Hub;
   /** Hands a datagram to the links, and its reference with it. */
   readonly #send: (end: DatagramEnd, buffer: HeapBuffer, from: number, to: number) => void;
-  #bound: { host: string; port: number } | null = null;
   #claims: readonly Claim[] = [];
   /** Keys of this socket's own names by IP version, for replies; 0 where it has none. */
   #own4 = 0;
   #own6 = 0;
-  #remote: IpAddress | null = null;
   #remoteKey = 0;
   readonly #received = new Fifo<HeapBuffer>();
   #receivedBytes = 0;
@@ -62,24 +54,17 @@ export class DatagramEnd {
     family: Family,
     send: (end: DatagramEnd, buffer: HeapBuffer, from: number, to: number) => void,
   ) {
+    super(family);
     this.#hub = hub;
-    this.family = family;
     this.#send = send;
-  }
-
-  setOption(option: SocketOption, value: number): void {
-    this.options.set(option, value);
   }
 
   // ---- Names ---------------------------------------------------------------------------------------------------
 
-  bind(address: Address): void {
-    if (this.#bound !== null) throw systemError(ERRNO.EINVAL, 'bind', undefined, 'already bound');
-    const read = readAddress(this.family, address, 'bind') as IpAddress;
+  protected override bindTo(read: IpAddress): IpAddress {
     const spaces = spacesOf('d', this.family, read.host, this.options);
     const shared = this.options.get(SocketOption.REUSE_PORT) === 1;
     const { port, claims } = this.#hub.claimPort(spaces, read.port, shared, describe(read));
-    this.#bound = { host: read.host, port };
     this.#claims = claims;
     this.#hub.announce(claims, null);
     for (const { name, share } of claims) {
@@ -89,47 +74,18 @@ export class DatagramEnd {
       else this.#own4 = key;
       this.#hub.receive(key, this);
     }
+    return { host: read.host, port };
   }
 
-  #autobind(): void {
-    if (this.#bound === null) this.bind({ host: this.family === Family.INET6 ? '::' : '0.0.0.0', port: 0 });
-  }
-
-  listen(): void {
-    throw systemError(ERRNO.EOPNOTSUPP, 'listen');
-  }
-
-  accept(op: Operation<number>): void {
-    op.failErrno(ERRNO.EOPNOTSUPP, 'accept');
-  }
-
-  connect(address: Address, op: Operation<void>): void {
-    try {
-      const read = readAddress(this.family, address, 'connect') as IpAddress;
-      this.#remoteKey = keyOf(read, 'connect');
-      this.#autobind();
-      this.#remote = read;
-    } catch (error) {
-      op.fail(error as Error);
-      return;
-    }
-    op.complete(undefined);
-  }
-
-  getsockname(): Address {
-    return namedIn(this.family, this.#bound?.host ?? '0.0.0.0', this.#bound?.port ?? 0);
-  }
-
-  getpeername(): Address {
-    if (this.#remote === null) throw systemError(ERRNO.ENOTCONN, 'getpeername');
-    return namedIn(this.family, this.#remote.host, this.#remote.port);
+  protected override reach(to: IpAddress): void {
+    this.#remoteKey = keyOf(to, 'connect');
   }
 
   // ---- Sending -------------------------------------------------------------------------------------------------
 
   /** One datagram to the connected peer; several buffers are gathered into one. */
   push(sga: Sga, op: Operation<void>): void {
-    if (this.#remote === null) {
+    if (this.remote === null) {
       releaseEach(sga);
       op.failErrno(ERRNO.EDESTADDRREQ, 'push');
       return;
@@ -142,7 +98,7 @@ export class DatagramEnd {
   pushTo(buffer: HeapBuffer, to: IpAddress | null, op: Operation<void>): void {
     let key = to === null ? replyKey(buffer) : 0;
     if (key === 0) {
-      const named = to ?? buffer.peer ?? this.#remote;
+      const named = to ?? buffer.peer ?? this.remote;
       if (named === null) {
         buffer.release();
         op.failErrno(ERRNO.EDESTADDRREQ, 'pushTo');
@@ -165,9 +121,9 @@ export class DatagramEnd {
       op.failErrno(ERRNO.EMSGSIZE, 'push');
       return;
     }
-    if (this.#bound === null) {
+    if (this.bound === null) {
       try {
-        this.#autobind();
+        this.autobind();
       } catch (error) {
         buffer.release();
         op.fail(error as Error);
@@ -177,10 +133,8 @@ export class DatagramEnd {
     const from = to >> 16 === 6 ? this.#own6 : this.#own4;
     op.complete(undefined);
     // Where the socket has no name of the version it sends to, nobody could answer; it says its port all the same.
-    this.#send(this, buffer, from === 0 ? datagramKey(to >> 16, this.#bound!.port, -1) : from, to);
+    this.#send(this, buffer, from === 0 ? datagramKey(to >> 16, this.bound!.port, -1) : from, to);
   }
-
-  finish(): void {}
 
   // ---- Receiving -----------------------------------------------------------------------------------------------
 
@@ -196,7 +150,7 @@ export class DatagramEnd {
   arrives(link: Link, bytes: number, from: number): boolean {
     const port = from & 0xffff;
     const version = (from >> 16) & 15;
-    if (this.#remote !== null && portKey(from) !== this.#remoteKey) return false;
+    if (this.remote !== null && portKey(from) !== this.#remoteKey) return false;
     const limit = this.options.get(SocketOption.RECEIVE_BUFFER) ?? RECEIVE_BUFFER;
     if (this.#closed || (this.#receivedBytes + bytes > limit && this.#received.length > 0)) return false;
     const { heap } = this.#hub;

@@ -3,9 +3,10 @@
  * It touches the datagrams' windows of the links it is given, and looks for names through its datapath.
  */
 import type { HeapBuffer } from '../../ring/heap.ts';
+import { LONGEST } from '../ends/datagram-setup.ts';
 import { Fifo } from '../ends/fifo.ts';
 import { copyIntoWindow } from './copy.ts';
-import { type DatagramEnd, datagramKey, LONGEST, portKey } from './datagram.ts';
+import { type DatagramEnd, datagramKey, portKey } from './datagram.ts';
 import type { Hub } from './hub.ts';
 import { DATAGRAM_CREDIT_STEP, DATAGRAM_SLOT, DATAGRAM_WINDOW, datagramOffset, Kind } from './layout.ts';
 import type { Link } from './link.ts';

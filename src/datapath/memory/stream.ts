@@ -7,38 +7,28 @@
  * connection holds no buffer, and a peer that does not read stops its sender.
  */
 
-import { ERRNO, systemError } from '../../errors.ts';
-import { type Address, type Family, SocketOption } from '../../kernel/datapath.ts';
+import { ERRNO } from '../../errors.ts';
+import { type Family, SocketOption } from '../../kernel/datapath.ts';
 import type { Operation } from '../../kernel/operation.ts';
 import { OperationFifo } from '../../kernel/operation-fifo.ts';
 import type { HeapBuffer, Sga } from '../../ring/heap.ts';
-import { Backlog } from '../ends/backlog.ts';
 import { releaseEach } from '../ends/buffers.ts';
 import { Outbox } from '../ends/outbox.ts';
-import type { Hub, Options, Seeker } from './hub.ts';
+import { Phase, StreamSetup } from '../ends/stream-setup.ts';
+import type { Hub, Seeker } from './hub.ts';
 import { type End, Kind, windowOffset } from './layout.ts';
+import { Lingering } from './lingering.ts';
 import type { Link } from './link.ts';
 import { StreamName } from './stream-name.ts';
 import { InWindow, OutWindow } from './windows.ts';
 
-const Phase = { NEW: 0, LISTENING: 1, CONNECTING: 2, OPEN: 3 } as const;
-type Phase = (typeof Phase)[keyof typeof Phase];
-
-/** How long a closed stream goes on sending to a peer that does not read, where LINGER says nothing else. */
-const LINGER_MS = 30_000;
-
-export class StreamEnd implements Seeker {
-  readonly family: Family;
-  readonly options: Options = new Map();
+export class StreamEnd extends StreamSetup<StreamEnd, string> implements Seeker {
   readonly name: StreamName;
   /** In the link's list of those that wait for room in the ring. */
   blocked = false;
   /** In the datapath's list of those to serve. */
   touched = false;
   readonly #hub: Hub;
-  #phase: Phase = Phase.NEW;
-  #backlog: Backlog<StreamEnd> | null = null;
-  #connecting: Operation<void> | null = null;
   /** The name in full, where it was known from before, so that a refusal may only mean that it has moved. */
   #guess = '';
 
@@ -66,15 +56,14 @@ export class StreamEnd implements Seeker {
   #finSent = false;
   #resetting = false;
   #goneSent = false;
-  #draining = false;
-  /** Until a peer that does not read is given up. */
-  #patience: ReturnType<typeof setTimeout> | null = null;
+  readonly #lingering: Lingering;
 
   constructor(hub: Hub, family: Family) {
+    super(hub, family);
     this.#hub = hub;
-    this.family = family;
     this.name = new StreamName(hub, family);
     this.#out = new Outbox(hub.sendLimit);
+    this.#lingering = new Lingering(hub);
   }
 
   setOption(option: SocketOption, value: number): void {
@@ -87,38 +76,13 @@ export class StreamEnd implements Seeker {
 
   // ---- Setting up ----------------------------------------------------------------------------------------------
 
-  bind(address: Address): void {
-    this.name.bind(address, this.options);
+  override listen(backlog: number): void {
+    const isNew = this.phase === Phase.NEW;
+    super.listen(backlog);
+    if (isNew) this.#hub.announce(this.name.claims, this);
   }
 
-  listen(backlog: number): void {
-    if (this.#phase !== Phase.NEW && this.#phase !== Phase.LISTENING) throw systemError(ERRNO.EINVAL, 'listen');
-    this.name.autobind(this.options);
-    this.#backlog ??= new Backlog(this.#hub, this.family);
-    this.#backlog.limit = Math.max(1, backlog);
-    if (this.#phase === Phase.NEW) this.#hub.announce(this.name.claims, this);
-    this.#phase = Phase.LISTENING;
-  }
-
-  accept(op: Operation<number>): void {
-    if (this.#backlog === null) op.failErrno(ERRNO.EINVAL, 'accept');
-    else this.#backlog.accept(op);
-  }
-
-  connect(address: Address, op: Operation<void>): void {
-    if (this.#phase !== Phase.NEW) {
-      op.failErrno(this.#phase === Phase.CONNECTING ? ERRNO.EALREADY : ERRNO.EISCONN, 'connect');
-      return;
-    }
-    let name: string;
-    try {
-      name = this.name.connectTo(address);
-    } catch (error) {
-      op.fail(error as Error);
-      return;
-    }
-    this.#phase = Phase.CONNECTING;
-    this.#connecting = op;
+  protected override reach(name: string): void {
     const place = this.#hub.known(name);
     this.#guess = place?.name ?? '';
     if (place !== undefined) this.#open(place.link, place.name);
@@ -126,7 +90,7 @@ export class StreamEnd implements Seeker {
   }
 
   found(link: Link, name: string): void {
-    if (this.#connecting !== null) this.#open(link, name);
+    if (this.connecting !== null) this.#open(link, name);
   }
 
   missing(): void {
@@ -158,39 +122,30 @@ export class StreamEnd implements Seeker {
   }
 
   #refused(errno: number): void {
-    const op = this.#connecting;
-    this.#connecting = null;
-    this.#phase = Phase.NEW;
+    const op = this.connecting;
+    this.connecting = null;
+    this.phase = Phase.NEW;
     op?.failErrno(errno, 'connect', this.name.about);
     this.#pops.fail(ERRNO.ENOTCONN, 'pop');
   }
 
-  getsockname(): Address {
-    return this.name.local;
-  }
-
-  getpeername(): Address {
-    if (this.#phase !== Phase.OPEN) throw systemError(ERRNO.ENOTCONN, 'getpeername');
-    return this.name.remote!;
-  }
-
   /** A connection has come to this listener. @returns 0 or the errno why not */
   arrives(link: Link, slot: number, name: string, port: number): number {
-    if (this.#phase !== Phase.LISTENING || this.#backlog === null || this.#backlog.full) return ERRNO.ECONNREFUSED;
+    if (this.phase !== Phase.LISTENING || this.backlog === null || this.backlog.full) return ERRNO.ECONNREFUSED;
     const server = new StreamEnd(this.#hub, this.family);
     server.name.accepted(this.name, name, port);
     server.#attach(link, slot);
-    server.#phase = Phase.OPEN;
+    server.phase = Phase.OPEN;
     server.#answerDue = true;
     server.#finishUp();
-    this.#backlog.arrive(server);
+    this.backlog.arrive(server);
     return 0;
   }
 
   // ---- Sending -------------------------------------------------------------------------------------------------
 
   push(sga: Sga, op: Operation<void>): void {
-    if (this.#phase !== Phase.OPEN || this.#finished || this.#error !== 0 || this.#peerGone) {
+    if (this.phase !== Phase.OPEN || this.#finished || this.#error !== 0 || this.#peerGone) {
       releaseEach(sga);
       const gone = this.#finished || this.#peerGone || this.#error !== 0;
       op.failErrno(gone ? ERRNO.EPIPE : ERRNO.ENOTCONN, 'push');
@@ -267,13 +222,13 @@ export class StreamEnd implements Seeker {
       this.#finSent = true;
       this.#resetting = false;
     }
-    if (!this.#closed || this.#goneSent || this.#connecting !== null) return;
+    if (!this.#closed || this.#goneSent || this.connecting !== null) return;
     if (!link.send(Kind.GONE, slot, 0, 0, 0)) {
       link.block(this);
       return;
     }
     this.#goneSent = true;
-    this.#drained();
+    this.#lingering.end();
     if (this.#peerGone) this.#detach();
   }
 
@@ -285,23 +240,15 @@ export class StreamEnd implements Seeker {
 
   /** No more pushes; the peer learns of it after what is unsent. */
   finish(): void {
-    if (this.#phase !== Phase.OPEN || this.#finished) return;
+    if (this.phase !== Phase.OPEN || this.#finished) return;
     this.#finished = true;
     this.#finishUp();
-  }
-
-  #drained(): void {
-    if (!this.#draining) return;
-    this.#draining = false;
-    this.#hub.draining--;
-    if (this.#patience !== null) clearTimeout(this.#patience);
-    this.#patience = null;
   }
 
   // ---- Receiving -----------------------------------------------------------------------------------------------
 
   pop(op: Operation<HeapBuffer | null>): void {
-    if (this.#phase !== Phase.OPEN && this.#phase !== Phase.CONNECTING) {
+    if (this.phase !== Phase.OPEN && this.phase !== Phase.CONNECTING) {
       op.failErrno(ERRNO.ENOTCONN, 'pop');
       return;
     }
@@ -332,7 +279,7 @@ export class StreamEnd implements Seeker {
   // ---- Messages of the peer; false: it contradicts what came before -------------------------------------------
 
   dataArrived(bytes: number, read: number, anew: number): boolean {
-    if (this.#phase !== Phase.OPEN || this.#ended) return this.#closed && !this.#peerGone;
+    if (this.phase !== Phase.OPEN || this.#ended) return this.#closed && !this.#peerGone;
     if (!this.#hear(read)) return false;
     if (this.#closed) return true;
     if (!this.#in.grow(bytes, anew)) return false;
@@ -351,14 +298,14 @@ export class StreamEnd implements Seeker {
   }
 
   finArrived(): boolean {
-    if (this.#phase !== Phase.OPEN) return this.#closed;
+    if (this.phase !== Phase.OPEN) return this.#closed;
     if (this.#ended) return false;
     this.#end(0);
     return true;
   }
 
   resetArrived(): boolean {
-    if (this.#phase !== Phase.OPEN) return this.#closed;
+    if (this.phase !== Phase.OPEN) return this.#closed;
     if (this.#peerGone || this.#error !== 0) return false;
     this.#end(ERRNO.ECONNRESET);
     this.#dropUnsent(ERRNO.ECONNRESET);
@@ -368,7 +315,7 @@ export class StreamEnd implements Seeker {
   goneArrived(): boolean {
     if (this.#peerGone) return false;
     this.#peerGone = true;
-    if (this.#phase === Phase.CONNECTING) {
+    if (this.phase === Phase.CONNECTING) {
       this.#detach();
       this.#refused(ERRNO.ECONNRESET);
       return true;
@@ -381,7 +328,7 @@ export class StreamEnd implements Seeker {
   }
 
   answerArrived(errno: number): boolean {
-    if (this.#phase !== Phase.CONNECTING || this.#link === null || this.#link.ends[this.#slot] !== this) return false;
+    if (this.phase !== Phase.CONNECTING || this.#link === null || this.#link.ends[this.#slot] !== this) return false;
     if (errno !== 0) {
       // Refused: the slot is free at both ends.
       const name = this.name.target;
@@ -394,9 +341,9 @@ export class StreamEnd implements Seeker {
       } else this.#refused(errno === ERRNO.ECONNREFUSED ? this.name.refusal : errno);
       return true;
     }
-    this.#phase = Phase.OPEN;
-    const op = this.#connecting;
-    this.#connecting = null;
+    this.phase = Phase.OPEN;
+    const op = this.connecting;
+    this.connecting = null;
     op?.complete(undefined);
     if (this.#closed) this.#finishUp();
     return true;
@@ -404,7 +351,7 @@ export class StreamEnd implements Seeker {
 
   /** The peer has gone without a word. What it has written can still be read. */
   lost(): void {
-    if (this.#phase === Phase.CONNECTING) {
+    if (this.phase === Phase.CONNECTING) {
       this.#detach();
       this.#refused(ERRNO.ECONNRESET);
       return;
@@ -413,7 +360,7 @@ export class StreamEnd implements Seeker {
     if (!this.#ended) this.#end(ERRNO.ECONNRESET);
     this.#dropUnsent(ERRNO.ECONNRESET);
     if (this.#closed) {
-      this.#drained();
+      this.#lingering.end();
       this.#detach();
     }
   }
@@ -435,7 +382,7 @@ export class StreamEnd implements Seeker {
     const link = this.#link;
     if (link === null) return;
     this.#link = null;
-    this.#drained();
+    this.#lingering.end();
     link.forget(this.#slot);
     this.#hub.detached(link);
   }
@@ -446,14 +393,14 @@ export class StreamEnd implements Seeker {
   close(abort: boolean): void {
     this.#closed = true;
     this.name.release();
-    const op = this.#connecting;
-    this.#connecting = null;
+    const op = this.connecting;
+    this.connecting = null;
     op?.failErrno(ERRNO.ECANCELED, 'connect', this.name.about);
     this.#out.pushes.fail(ERRNO.ECANCELED, 'push');
     this.#pops.fail(ERRNO.ECANCELED, 'pop');
     this.#in.available = 0;
-    if (this.#backlog !== null) {
-      this.#backlog.close();
+    if (this.backlog !== null) {
+      this.backlog.close();
       return;
     }
     const link = this.#link;
@@ -467,39 +414,25 @@ export class StreamEnd implements Seeker {
       this.#out.drop();
     }
     this.#finished = true;
-    if (!this.#draining) {
-      this.#draining = true;
-      this.#hub.draining++;
-    }
+    this.#lingering.begin();
     // Where the peer has not answered yet, the rest follows its answer.
-    if (this.#phase === Phase.OPEN) this.#finishUp();
-    if (!this.#draining) return;
-    const linger = this.options.get(SocketOption.LINGER) ?? -1;
-    this.#patience = setTimeout(() => this.#giveUp(), linger > 0 ? linger * 1000 : LINGER_MS);
+    if (this.phase === Phase.OPEN) this.#finishUp();
+    this.#lingering.limit(this.options.get(SocketOption.LINGER) ?? -1, () => this.#giveUp());
   }
 
   /** The peer does not read what was pushed before the close. */
   #giveUp(): void {
     this.#resetting = !this.#peerGone;
     this.#out.drop();
-    if (this.#phase === Phase.OPEN) this.#finishUp();
-    this.#drained();
+    if (this.phase === Phase.OPEN) this.#finishUp();
+    this.#lingering.end();
     this.#hub.flush();
   }
 
   withdraw(op: Operation<unknown>): void {
-    if ((this.#connecting as unknown) === op) this.#connecting = null;
+    if ((this.connecting as unknown) === op) this.connecting = null;
     else if (this.#out.withdraw(op)) this.#transmit();
-    else if (!this.#pops.remove(op)) this.#backlog?.withdraw(op);
-  }
-
-  /** On a stream, sending "to" somebody is plain sending; an address is not taken (sendto(2)). */
-  pushTo(buffer: HeapBuffer, to: unknown, op: Operation<void>): void {
-    if (to === null) this.push(buffer, op);
-    else {
-      buffer.release();
-      op.failErrno(ERRNO.EISCONN, 'pushTo');
-    }
+    else if (!this.#pops.remove(op)) this.backlog?.withdraw(op);
   }
 }
 

@@ -5,30 +5,21 @@
 
 import type { IpAddress } from '../../address/sockaddr.ts';
 import { ERRNO, systemError } from '../../errors.ts';
-import { type Address, Family, SocketOption } from '../../kernel/datapath.ts';
+import { type Family, SocketOption } from '../../kernel/datapath.ts';
 import type { Operation } from '../../kernel/operation.ts';
 import { OperationFifo } from '../../kernel/operation-fifo.ts';
 import type { HeapBuffer, Sga } from '../../ring/heap.ts';
 import { copyBytes, gather, releaseEach } from '../ends/buffers.ts';
+import { DatagramSetup, LONGEST, RECEIVE_BUFFER } from '../ends/datagram-setup.ts';
 import { Fifo } from '../ends/fifo.ts';
 import { isWildcard, namedIn, readAddress } from '../ends/names.ts';
 import type { Attachment } from './attachment.ts';
 import { EventKind, type EventTarget, type SimulatedEvent } from './events.ts';
 import type { Bound } from './machine.ts';
 
-/** Longest payload of UDP over IPv4 (RFC 768, RFC 791). */
-const LONGEST = 65507;
-/** As Linux's net.core.rmem_default. */
-const RECEIVE_BUFFER = 212_992;
-
-export class DatagramEnd implements EventTarget {
+export class DatagramEnd extends DatagramSetup<Bound> implements EventTarget {
   readonly id: number;
-  readonly family: Family;
   readonly datapath: Attachment;
-  readonly options = new Map<SocketOption, number>();
-  readonly unsentBytes = 0;
-  #bound: Bound | null = null;
-  #remote: IpAddress | null = null;
   readonly #received = new Fifo<HeapBuffer>();
   #receivedBytes = 0;
   readonly #pops = new OperationFifo<HeapBuffer | null>();
@@ -37,22 +28,16 @@ export class DatagramEnd implements EventTarget {
   #closed = false;
 
   constructor(datapath: Attachment, family: Family) {
+    super(family);
     this.id = datapath.network.nextId();
     this.datapath = datapath;
-    this.family = family;
   }
 
   get isConnected(): boolean {
-    return this.#remote !== null;
+    return this.remote !== null;
   }
 
-  setOption(option: SocketOption, value: number): void {
-    this.options.set(option, value);
-  }
-
-  bind(address: Address): void {
-    if (this.#bound !== null) throw systemError(ERRNO.EINVAL, 'bind', undefined, 'already bound');
-    const read = readAddress(this.family, address, 'bind') as IpAddress;
+  protected override bindTo(read: IpAddress): Bound {
     const { machine, network } = this.datapath;
     if (!machine.owns(read.host)) throw systemError(ERRNO.EADDRNOTAVAIL, 'bind', `${read.host}:${read.port}`);
     if (network.random.chance(network.faults.addressInUse)) {
@@ -60,59 +45,25 @@ export class DatagramEnd implements EventTarget {
     }
     const reusePort = this.options.get(SocketOption.REUSE_PORT) === 1;
     const v6Only = this.options.get(SocketOption.V6_ONLY) === 1;
-    this.#bound = machine.datagrams.bind({ ...read, reusePort, v6Only }, this);
-  }
-
-  #autobind(): Bound {
-    if (this.#bound === null) this.bind({ host: this.family === Family.INET6 ? '::' : '0.0.0.0', port: 0 });
-    return this.#bound!;
-  }
-
-  listen(): void {
-    throw systemError(ERRNO.EOPNOTSUPP, 'listen');
-  }
-
-  accept(op: Operation<number>): void {
-    op.failErrno(ERRNO.EOPNOTSUPP, 'accept');
-  }
-
-  connect(address: Address, op: Operation<void>): void {
-    try {
-      const read = readAddress(this.family, address, 'connect') as IpAddress;
-      this.#autobind();
-      this.#remote = read;
-    } catch (error) {
-      op.fail(error as Error);
-      return;
-    }
-    op.complete(undefined);
-  }
-
-  getsockname(): Address {
-    return namedIn(this.family, this.#bound?.host ?? '0.0.0.0', this.#bound?.port ?? 0);
-  }
-
-  getpeername(): Address {
-    if (this.#remote === null) throw systemError(ERRNO.ENOTCONN, 'getpeername');
-    return namedIn(this.family, this.#remote.host, this.#remote.port);
+    return machine.datagrams.bind({ ...read, reusePort, v6Only }, this);
   }
 
   // ---- Sending -------------------------------------------------------------------------------------------------
 
   /** One datagram to the connected peer; several buffers are gathered into one. */
   push(sga: Sga, op: Operation<void>): void {
-    if (this.#remote === null) {
+    if (this.remote === null) {
       releaseEach(sga);
       op.failErrno(ERRNO.EDESTADDRREQ, 'push');
       return;
     }
     const whole = gather(sga, this.datapath.heap, LONGEST);
     if (typeof whole === 'number') op.failErrno(whole, 'push');
-    else this.#send(whole, this.#remote, op);
+    else this.#send(whole, this.remote, op);
   }
 
   pushTo(buffer: HeapBuffer, to: IpAddress | null, op: Operation<void>): void {
-    const named = to ?? buffer.peer ?? this.#remote;
+    const named = to ?? buffer.peer ?? this.remote;
     if (named === null) {
       buffer.release();
       op.failErrno(ERRNO.EDESTADDRREQ, 'pushTo');
@@ -145,7 +96,7 @@ export class DatagramEnd implements EventTarget {
     }
     let bound: Bound;
     try {
-      bound = this.#autobind();
+      bound = this.autobind();
     } catch (error) {
       buffer.release();
       op.fail(error as Error);
@@ -181,13 +132,11 @@ export class DatagramEnd implements EventTarget {
     return latency() + (random.chance(faults.reorder) ? random.between(faults.stallUs) : 0);
   }
 
-  finish(): void {}
-
   // ---- Receiving -----------------------------------------------------------------------------------------------
 
   /** Whether a datagram from there is for this socket. */
   accepts(from: IpAddress): boolean {
-    const remote = this.#remote;
+    const remote = this.remote;
     return remote === null || (remote.host === from.host && remote.port === from.port);
   }
 
@@ -250,7 +199,7 @@ export class DatagramEnd implements EventTarget {
 
   close(): void {
     this.#closed = true;
-    if (this.#bound !== null) this.datapath.machine.datagrams.release(this.#bound, this);
+    if (this.bound !== null) this.datapath.machine.datagrams.release(this.bound, this);
     while (this.#received.length > 0) this.#received.shift().release();
     this.#pops.fail(ERRNO.ECANCELED, 'pop');
   }

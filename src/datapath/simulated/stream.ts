@@ -2,39 +2,32 @@
  * One end of a simulated stream connection (TCP or Unix): connect, accept, data in order under a window, half-close, reset.
  * It touches its peer only through events of the network, or directly where the network is ideal.
  */
-import { ERRNO, systemError } from '../../errors.ts';
+import { ERRNO } from '../../errors.ts';
 import { type Address, type Family, SocketOption } from '../../kernel/datapath.ts';
 import type { Operation } from '../../kernel/operation.ts';
 import type { HeapBuffer, Sga } from '../../ring/heap.ts';
-import { Backlog } from '../ends/backlog.ts';
 import { releaseEach } from '../ends/buffers.ts';
 import { Fifo } from '../ends/fifo.ts';
 import { describe } from '../ends/names.ts';
 import { Outbox } from '../ends/outbox.ts';
+import { Phase, StreamSetup } from '../ends/stream-setup.ts';
 import type { Attachment } from './attachment.ts';
 import { EventKind, type EventTarget, type SimulatedEvent } from './events.ts';
 import { Inbox } from './inbox.ts';
 import type { SimulatedNetwork } from './network.ts';
 import { StreamName } from './stream-name.ts';
 
-const Phase = { NEW: 0, LISTENING: 1, CONNECTING: 2, OPEN: 3, BROKEN: 4 } as const;
-type Phase = (typeof Phase)[keyof typeof Phase];
-
 /** Attempts to find memory for what arrives, 1, 2, 4 … 8192 ms apart, before the connection is given up. */
 const MEMORY_ATTEMPTS = 16;
-export class StreamEnd implements EventTarget {
+
+export class StreamEnd extends StreamSetup<StreamEnd, Address> implements EventTarget {
   readonly id: number;
-  readonly family: Family;
   readonly datapath: Attachment;
-  readonly options = new Map<SocketOption, number>();
+  readonly name: StreamName;
   peer: StreamEnd | null = null;
   /** No program holds this end any more; it only sends what is left. */
   orphan = false;
   readonly #network: SimulatedNetwork;
-  #phase: Phase = Phase.NEW;
-  readonly #name: StreamName;
-  #connectOp: Operation<void> | null = null;
-  #backlog: Backlog<StreamEnd> | null = null;
 
   // Receiving.
   readonly #in: Inbox;
@@ -60,11 +53,11 @@ export class StreamEnd implements EventTarget {
   #draining = false;
 
   constructor(datapath: Attachment, family: Family) {
+    super(datapath, family);
     this.#network = datapath.network;
     this.id = this.#network.nextId();
     this.datapath = datapath;
-    this.family = family;
-    this.#name = new StreamName(this);
+    this.name = new StreamName(this);
     const { random, faults } = this.#network;
     this.#in = new Inbox(datapath.heap, random.between(faults.windowBytes));
     this.#out = new Outbox(random.between(faults.windowBytes));
@@ -81,47 +74,17 @@ export class StreamEnd implements EventTarget {
   }
 
   get listening(): boolean {
-    return this.#phase === Phase.LISTENING;
+    return this.phase === Phase.LISTENING;
   }
 
   get backlogFull(): boolean {
-    return this.#backlog === null || this.#backlog.full;
+    return this.backlog === null || this.backlog.full;
   }
 
   // ---- Setting up ----------------------------------------------------------------------------------------------
 
-  bind(address: Address): void {
-    this.#name.bind(address, this.options);
-  }
-
-  listen(backlog: number): void {
-    if (this.#phase !== Phase.NEW && this.#phase !== Phase.LISTENING) throw systemError(ERRNO.EINVAL, 'listen');
-    this.#name.autobind(this.options);
-    this.#phase = Phase.LISTENING;
-    this.#backlog ??= new Backlog(this.datapath, this.family);
-    this.#backlog.limit = Math.max(1, backlog);
-  }
-
-  accept(op: Operation<number>): void {
-    if (this.#backlog === null) op.failErrno(ERRNO.EINVAL, 'accept');
-    else this.#backlog.accept(op);
-  }
-
-  connect(address: Address, op: Operation<void>): void {
-    if (this.#phase !== Phase.NEW) {
-      op.failErrno(this.#phase === Phase.CONNECTING ? ERRNO.EALREADY : ERRNO.EISCONN, 'connect');
-      return;
-    }
+  protected override reach(to: Address): void {
     const network = this.#network;
-    let to: Address;
-    try {
-      to = this.#name.connectTo(address);
-    } catch (error) {
-      op.fail(error as Error);
-      return;
-    }
-    this.#phase = Phase.CONNECTING;
-    this.#connectOp = op;
     const event = network.make(EventKind.SYN, null);
     event.source = this;
     event.to = to;
@@ -135,30 +98,12 @@ export class StreamEnd implements EventTarget {
     this.#network.post(event, this.#network.latency());
   }
 
-  getsockname(): Address {
-    return this.#name.local;
-  }
-
-  getpeername(): Address {
-    if (this.#phase !== Phase.OPEN) throw systemError(ERRNO.ENOTCONN, 'getpeername');
-    return this.#name.remote!;
-  }
-
-  /** On a stream, sending "to" somebody is plain sending; an address is not taken (sendto(2)). */
-  pushTo(buffer: HeapBuffer, to: unknown, op: Operation<void>): void {
-    if (to === null) this.push(buffer, op);
-    else {
-      buffer.release();
-      op.failErrno(ERRNO.EISCONN, 'pushTo');
-    }
-  }
-
   // ---- Sending -------------------------------------------------------------------------------------------------
 
   push(sga: Sga, op: Operation<void>): void {
-    if (this.#phase !== Phase.OPEN || this.#finished) {
+    if (this.phase !== Phase.OPEN || this.#finished) {
       releaseEach(sga);
-      const gone = this.#phase === Phase.BROKEN || this.#finished;
+      const gone = this.phase === Phase.BROKEN || this.#finished;
       op.failErrno(gone ? ERRNO.EPIPE : ERRNO.ENOTCONN, 'push');
       return;
     }
@@ -177,12 +122,12 @@ export class StreamEnd implements EventTarget {
     const { random, faults, ideal } = this.#network;
     const peer = this.peer!;
     const out = this.#out;
-    if (ideal && !out.empty && (peer.orphan || peer.#phase !== Phase.OPEN)) {
+    if (ideal && !out.empty && (peer.orphan || peer.phase !== Phase.OPEN)) {
       this.#fail(ERRNO.ECONNRESET);
-      if (peer.#phase === Phase.OPEN) peer.#reset();
+      if (peer.phase === Phase.OPEN) peer.#reset();
       return;
     }
-    while (!out.empty && this.#phase === Phase.OPEN) {
+    while (!out.empty && this.phase === Phase.OPEN) {
       const { buffer, offset, left, begun } = out.first;
       const room = peer.#in.window - (ideal ? peer.#in.bytes : this.#inFlight);
       if (room <= 0) break;
@@ -198,7 +143,7 @@ export class StreamEnd implements EventTarget {
       out.advance(bytes);
     }
     out.settle();
-    if (!out.empty || this.#phase !== Phase.OPEN) return;
+    if (!out.empty || this.phase !== Phase.OPEN) return;
     this.#drained();
     if (!this.#finished || this.#finSent) return;
     this.#finSent = true;
@@ -246,7 +191,7 @@ export class StreamEnd implements EventTarget {
 
   /** No more pushes; the peer learns of it after what is unsent. */
   finish(): void {
-    if (this.#phase !== Phase.OPEN || this.#finished) return;
+    if (this.phase !== Phase.OPEN || this.#finished) return;
     this.#finished = true;
     this.#transmit();
   }
@@ -257,7 +202,7 @@ export class StreamEnd implements EventTarget {
     if (!this.#in.empty) this.#acknowledge(this.#in.give(op));
     else if (this.#error !== 0) op.failErrno(this.#error, 'pop');
     else if (this.#ended) op.complete(null);
-    else if (this.#phase !== Phase.OPEN) op.failErrno(ERRNO.ENOTCONN, 'pop');
+    else if (this.phase !== Phase.OPEN) op.failErrno(ERRNO.ENOTCONN, 'pop');
     else this.#in.pops.append(op);
   }
 
@@ -275,7 +220,7 @@ export class StreamEnd implements EventTarget {
 
   /** The straight way, in an ideal network: a whole buffer that nobody else holds goes from push to pop. */
   #takes(buffer: HeapBuffer): boolean {
-    if (this.orphan || this.#phase !== Phase.OPEN || !this.#in.fits(buffer)) return false;
+    if (this.orphan || this.phase !== Phase.OPEN || !this.#in.fits(buffer)) return false;
     this.#in.put(buffer);
     this.datapath.touched();
     return true;
@@ -286,9 +231,9 @@ export class StreamEnd implements EventTarget {
    * `last`: the buffer's reference comes with them.
    */
   #takeSegment(buffer: HeapBuffer, offset: number, bytes: number, whole: boolean, last: boolean): boolean {
-    if (this.orphan || this.#phase !== Phase.OPEN) {
+    if (this.orphan || this.phase !== Phase.OPEN) {
       if (last) buffer.release();
-      if (this.#phase !== Phase.BROKEN) this.#reset();
+      if (this.phase !== Phase.BROKEN) this.#reset();
       return true;
     }
     const { random, faults, ideal } = this.#network;
@@ -357,7 +302,7 @@ export class StreamEnd implements EventTarget {
       if (this.#held.length > 0) this.#network.recycle(this.#held.shift());
       this.#attempts = 0;
     }
-    if (this.#phase !== Phase.OPEN || this.#out.empty) return;
+    if (this.phase !== Phase.OPEN || this.#out.empty) return;
     const { unsentBytes } = this;
     if (this.#attempts >= MEMORY_ATTEMPTS) this.#giveUp();
     else this.#transmit();
@@ -375,36 +320,36 @@ export class StreamEnd implements EventTarget {
     this.#inFlight -= peer.#credit;
     peer.#credit = 0;
     peer.#creditUnderWay = false;
-    if (this.#phase === Phase.OPEN) this.#transmit();
+    if (this.phase === Phase.OPEN) this.#transmit();
   }
 
   /** A connection attempt has come to this listener. */
   #arrives(client: StreamEnd): void {
     if (client.orphan) return;
-    if (this.#phase !== Phase.LISTENING || this.backlogFull) {
+    if (this.phase !== Phase.LISTENING || this.backlogFull) {
       client.refuse(ERRNO.ECONNREFUSED);
       return;
     }
     const server = new StreamEnd(this.datapath, this.family);
-    server.#phase = Phase.OPEN;
+    server.phase = Phase.OPEN;
     server.peer = client;
     client.peer = server;
-    server.#name.mirror(client.#name);
+    server.name.mirror(client.name);
     // An ideal network carries data straight to the peer, which must be connected before.
     if (this.#network.ideal) client.#connected();
     else this.#post(EventKind.SYN_ACK, client);
-    this.#backlog!.arrive(server);
+    this.backlog!.arrive(server);
     this.datapath.touched();
   }
 
   #connected(): void {
-    if (this.orphan || this.#phase !== Phase.CONNECTING) {
+    if (this.orphan || this.phase !== Phase.CONNECTING) {
       this.#post(EventKind.RST, this.peer!);
       return;
     }
-    this.#phase = Phase.OPEN;
-    const op = this.#connectOp;
-    this.#connectOp = null;
+    this.phase = Phase.OPEN;
+    const op = this.connecting;
+    this.connecting = null;
     op?.complete(undefined);
     this.datapath.touched();
   }
@@ -417,15 +362,15 @@ export class StreamEnd implements EventTarget {
 
   /** The connection is over: what was received can still be popped, everything else fails. */
   #fail(errno: number): void {
-    if (this.#phase === Phase.BROKEN) return;
-    const connecting = this.#phase === Phase.CONNECTING;
-    this.#phase = Phase.BROKEN;
+    if (this.phase === Phase.BROKEN) return;
+    const connecting = this.phase === Phase.CONNECTING;
+    this.phase = Phase.BROKEN;
     this.#error = errno;
     this.#dropUnsent();
     while (this.#held.length > 0) this.#drop(this.#held.shift());
-    const op = this.#connectOp;
-    this.#connectOp = null;
-    if (connecting) op?.failErrno(errno, 'connect', describe(this.#name.remote!));
+    const op = this.connecting;
+    this.connecting = null;
+    if (connecting) op?.failErrno(errno, 'connect', describe(this.name.remote!));
     this.#out.pushes.fail(errno, 'push');
     this.#in.pops.fail(errno, 'pop');
     this.datapath.touched();
@@ -443,7 +388,7 @@ export class StreamEnd implements EventTarget {
 
   /** Breaks the connection from this end. */
   #reset(): void {
-    this.#phase = Phase.BROKEN;
+    this.phase = Phase.BROKEN;
     this.#dropUnsent();
     while (this.#held.length > 0) this.#drop(this.#held.shift());
     if (this.#network.ideal) this.peer!.#fail(ERRNO.ECONNRESET);
@@ -455,19 +400,19 @@ export class StreamEnd implements EventTarget {
   /** As close(2): unread data, or a linger time of 0, makes it a reset (tcp(7)). */
   close(abort: boolean): void {
     this.orphan = true;
-    this.#name.release();
+    this.name.release();
     const unread = !this.#in.empty || this.#held.length > 0;
     this.#in.drop();
-    const op = this.#connectOp;
-    this.#connectOp = null;
+    const op = this.connecting;
+    this.connecting = null;
     op?.failErrno(ERRNO.ECANCELED, 'connect');
     this.#out.pushes.fail(ERRNO.ECANCELED, 'push');
     this.#in.pops.fail(ERRNO.ECANCELED, 'pop');
-    if (this.#backlog !== null) {
-      this.#phase = Phase.BROKEN;
-      this.#backlog.close();
-    } else if (this.#phase === Phase.CONNECTING) this.#phase = Phase.BROKEN;
-    else if (this.#phase === Phase.OPEN) {
+    if (this.backlog !== null) {
+      this.phase = Phase.BROKEN;
+      this.backlog.close();
+    } else if (this.phase === Phase.CONNECTING) this.phase = Phase.BROKEN;
+    else if (this.phase === Phase.OPEN) {
       if (abort || unread || this.options.get(SocketOption.LINGER) === 0) this.#reset();
       else {
         this.#finished = true;
@@ -479,8 +424,8 @@ export class StreamEnd implements EventTarget {
   }
 
   withdraw(op: Operation<unknown>): void {
-    if ((this.#connectOp as unknown) === op) this.#connectOp = null;
+    if ((this.connecting as unknown) === op) this.connecting = null;
     else if (this.#out.withdraw(op)) this.#transmit();
-    else if (!this.#in.pops.remove(op)) this.#backlog?.withdraw(op);
+    else if (!this.#in.pops.remove(op)) this.backlog?.withdraw(op);
   }
 }

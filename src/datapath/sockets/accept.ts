@@ -12,7 +12,7 @@ import { interestOf, type SocketTable } from './table.ts';
 const AHEAD = 16;
 
 /** accept4 gives these for a connection that died in the backlog; the next one may be well (accept(2)). */
-const STILLBORN: ReadonlySet<number> = new Set([
+export const STILLBORN: ReadonlySet<number> = new Set([
   ERRNO.EINTR,
   ERRNO.ECONNABORTED,
   ERRNO.EPROTO,
