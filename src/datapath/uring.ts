@@ -22,11 +22,12 @@ import {
 import { Opcode, type Operation } from '../kernel/operation.ts';
 import { createEventfd } from '../linux/eventfd.ts';
 import { close } from '../linux/libc.ts';
+import { getLimit, Limit } from '../linux/limits.ts';
 import { type MappedMemory, mapArena } from '../linux/memory.ts';
 import { addressText } from '../linux/sockaddr.ts';
 import * as linux from '../linux/socket.ts';
 import { Ring } from '../linux/uring.ts';
-import { CQE_BUFFER_SHIFT, CqeFlag, Op, Setup } from '../linux/uring-abi.ts';
+import { CQE_BUFFER_SHIFT, CqeFlag, Feature, Op, Setup } from '../linux/uring-abi.ts';
 import { SETUP_STEPS } from '../linux/uring-setup.ts';
 import { watchEventfd } from '../linux/watch.ts';
 import type { Heap, HeapBuffer, Sga } from '../ring/heap.ts';
@@ -39,6 +40,7 @@ import { Batch, batchBytes } from './uring/batch.ts';
 import { Closer, unlinkSocket } from './uring/closing.ts';
 import { Connector, connectBytes } from './uring/connect.ts';
 import { Descriptors } from './uring/descriptors.ts';
+import { GATHER_US, Gathering } from './uring/gathering.ts';
 import { URING_SIZE_CLASSES, type UringCounters, type UringOptions } from './uring/options.ts';
 import { RECEIVER_BYTES, Receiver } from './uring/receive.ts';
 import { Sender } from './uring/send.ts';
@@ -50,6 +52,8 @@ const STARVED_US = 5000;
 /** Milliseconds that the end of the datapath waits for what is in flight. */
 const DISPOSE_MS = 1000;
 const MAX_CONNECTIONS = 65536;
+/** Most connections made here that live in the ring's file table, too. */
+const OWN_CONNECTIONS = 4096;
 /** On x86 the kernel's flag says all: its store cannot be seen after its look at ours (see arm). */
 const STRONG_ORDER = process.arch === 'x64';
 const fence = new Int32Array(1);
@@ -69,6 +73,8 @@ export class UringDatapath implements Datapath {
   readonly #descriptors: Descriptors;
   /** The kernel tells in memory whether it has work: an idle turn then costs no call. */
   readonly #flagged: boolean;
+  /** Null where nobody wants it, or where the kernel cannot wait for several and be content with fewer. */
+  readonly #gathering: Gathering | null;
   #armed = false;
   #now: () => number = () => performance.now();
   #onReadable: (() => void) | null = null;
@@ -91,14 +97,14 @@ export class UringDatapath implements Datapath {
     let control: MappedMemory | null = null;
     try {
       const fixed = (options.fixedFiles ?? true) && ring.probe().supports(Op.FIXED_FD_INSTALL);
-      this.#table = new SocketTable(fixed ? registerFiles(ring, options.maxConnections) : 0);
+      this.#table = fixed ? registerFiles(ring, options.maxConnections) : new SocketTable(0, 0);
       heap = mapHeap({ ...options.heap, sizeClasses: options.heap?.sizeClasses ?? URING_SIZE_CLASSES });
       const connects = RECEIVER_BYTES + batchBytes(ring.entries);
       control = mapArena(connects + connectBytes(ring.entries));
       this.#receiver = new Receiver(ring, heap, control, options);
       const batch = new Batch(ring, heap, this.#outbox, control, RECEIVER_BYTES);
       this.#sender = new Sender(heap, this.#outbox, batch, options.sendLimit ?? 1 << 20);
-      this.#connector = new Connector(ring, this.#receiver, this.#sender, control, connects);
+      this.#connector = new Connector(ring, this.#table, this.#receiver, this.#sender, control, connects);
       this.#acceptor = new Acceptor(ring, this.#table, fixed, (socket) => this.#closer.abort(socket));
     } catch (error) {
       ring.close();
@@ -109,6 +115,8 @@ export class UringDatapath implements Datapath {
     this.heap = heap;
     this.#control = control;
     this.#flagged = (ring.flags & Setup.TASKRUN_FLAG) !== 0;
+    const gather = (options.gather ?? true) && (ring.features & Feature.MIN_TIMEOUT) !== 0;
+    this.#gathering = gather ? new Gathering() : null;
     this.#descriptors = new Descriptors(ring);
     this.#closer = new Closer({
       ring,
@@ -331,11 +339,20 @@ export class UringDatapath implements Datapath {
     }
     do {
       if (sender.waiting && sender.transmit()) wait = 0;
-      if (wait !== 0) ring.submitAndWait(1, wait);
+      if (wait !== 0) this.#sleep(wait);
       else if (ring.pending > 0 || (ring.available === 0 && (ring.workWaiting || !this.#flagged))) ring.submit(0);
       else return;
       sender.settle();
     } while (sender.crowded);
+  }
+
+  /** Sleeps in the call until something arrives; where much is on its way, until it is worth waking up. */
+  #sleep(waitUs: number): void {
+    const ring = this.#ring;
+    const gathering = this.#gathering;
+    const wanted = gathering === null || waitUs < GATHER_US ? 1 : gathering.wanted(this.#receiver.silence.talking);
+    const brought = ring.submitAndWait(wanted, waitUs, wanted > 1 ? GATHER_US : 0);
+    if (wanted > 1) gathering!.brought(brought);
   }
 
   get arrived(): boolean {
@@ -421,16 +438,18 @@ export class UringDatapath implements Datapath {
   }
 }
 
-/** The ring's file table; as large as RLIMIT_NOFILE allows where nobody asked for a size. */
-function registerFiles(ring: Ring, wanted: number | undefined): number {
-  for (let slots = wanted ?? MAX_CONNECTIONS; ; slots >>= 1) {
-    try {
-      ring.registerFiles(slots);
-      return slots;
-    } catch (error) {
-      if (wanted !== undefined || slots <= 64 || (error as { code?: string }).code !== 'EMFILE') throw error;
-    }
-  }
+/**
+ * The ring's file table; as large as RLIMIT_NOFILE allows where nobody asked for a size. What the limit leaves besides is
+ * for connections made here.
+ */
+function registerFiles(ring: Ring, wanted: number | undefined): SocketTable {
+  const limit = Math.min(getLimit(Limit.NOFILE).soft, MAX_CONNECTIONS + OWN_CONNECTIONS);
+  let accepted = wanted ?? MAX_CONNECTIONS;
+  while (wanted === undefined && accepted > limit && accepted > 64) accepted >>= 1;
+  const own = Math.max(0, Math.min(OWN_CONNECTIONS, limit - accepted));
+  ring.registerFiles(accepted + own);
+  if (own > 0) ring.reserveSlots(0, accepted);
+  return new SocketTable(accepted, own);
 }
 
 /** The queue is closed: whoever waits on it learns it. */

@@ -28,6 +28,8 @@ export const Feature = {
   EXT_ARG: 1 << 8,
   CQE_SKIP: 1 << 11,
   RECVSEND_BUNDLE: 1 << 14,
+  MIN_TIMEOUT: 1 << 15,
+  NO_IOWAIT: 1 << 17,
 } as const;
 
 /** Operation codes. */
@@ -103,6 +105,10 @@ export const FILE_INDEX_ALLOC = -1;
 
 export const ENTER_GETEVENTS = 1 << 0;
 export const ENTER_EXT_ARG = 1 << 3;
+/** The first argument is an index of a registered ring, not a descriptor. */
+export const ENTER_REGISTERED_RING = 1 << 4;
+/** A sleep here is not a wait for a disk: it does not count as one. */
+export const ENTER_NO_IOWAIT = 1 << 7;
 
 /** sq.flags: completions wait in the kernel for room in the queue; task work waits for an enter. */
 export const SQ_CQ_OVERFLOW = 1 << 1;
@@ -122,6 +128,8 @@ export const Register = {
   PROBE: 8,
   EVENTFD_ASYNC: 7,
   FILES2: 13,
+  RING_FDS: 20,
+  UNREGISTER_RING_FDS: 21,
   PBUF_RING: 22,
   UNREGISTER_PBUF_RING: 23,
   SYNC_CANCEL: 24,

@@ -15,6 +15,9 @@ import {
   CQ_EVENTFD_DISABLED,
   ENTER_EXT_ARG,
   ENTER_GETEVENTS,
+  ENTER_NO_IOWAIT,
+  ENTER_REGISTERED_RING,
+  Feature,
   Register,
   RSRC_REGISTER_SPARSE,
   SQ_CQ_OVERFLOW,
@@ -91,7 +94,10 @@ export class Ring {
   head = 0;
   /** Calls of io_uring_enter so far. */
   enters = 0;
-  #mappings: readonly MappedMemory[];
+  readonly #mappings: readonly MappedMemory[];
+  /** What `enter` calls the ring, the descriptor or the number it is registered under, and the flags that go with it. */
+  readonly #name: number;
+  readonly #enterFlags: number;
   #filesRegistered = false;
   #closed = false;
 
@@ -117,6 +123,24 @@ export class Ring {
     this.cqes = made.cqes;
     this.cqMask = made.completions - 1;
     this.#mappings = made.mappings;
+    const index = this.#registerSelf();
+    const noIowait = made.features & Feature.NO_IOWAIT ? ENTER_NO_IOWAIT : 0;
+    this.#name = index < 0 ? this.fd : index;
+    this.#enterFlags = index < 0 ? noIowait : noIowait | ENTER_REGISTERED_RING;
+  }
+
+  /** A registered ring is not looked up at each call (5.18; 16 for each thread). @returns its number, or −errno */
+  #registerSelf(): number {
+    this.#describeSelf(-1);
+    const result = this.register(Register.RING_FDS, argumentAddress, 1);
+    return result < 0 ? result : scratchI32[A]!;
+  }
+
+  #describeSelf(index: number): void {
+    scratchI32[A] = index; // struct io_uring_rsrc_update
+    scratchI32[A + 1] = 0;
+    scratchI32[A + 2] = index < 0 ? this.fd : 0;
+    scratchI32[A + 3] = 0;
   }
 
   /**
@@ -150,7 +174,8 @@ export class Ring {
   flush(): void {
     this.words[this.sqTail] = this.tail;
     this.enters++;
-    const result = enter(SYS_IO_URING_ENTER, this.fd, (this.tail - this.submitted) | 0, 0, 0, 0, 0);
+    const count = (this.tail - this.submitted) | 0;
+    const result = enter(SYS_IO_URING_ENTER, this.#name, count, 0, this.#enterFlags, 0, 0);
     this.submitted = this.words[this.sqHead]!;
     if (result === -1) this.#complain(orErrno(result));
     if (((this.tail - this.submitted) | 0) >= this.entries) throw systemError(ERRNO.EAGAIN, 'io_uring_enter');
@@ -168,7 +193,8 @@ export class Ring {
     words[this.sqTail] = this.tail;
     this.enters++;
     const count = (this.tail - this.submitted) | 0;
-    const result = enter(SYS_IO_URING_ENTER, this.fd, count, minComplete, ENTER_GETEVENTS, 0, 0);
+    const flags = ENTER_GETEVENTS | this.#enterFlags;
+    const result = enter(SYS_IO_URING_ENTER, this.#name, count, minComplete, flags, 0, 0);
     if (result === -1) this.#complain(orErrno(result));
     this.submitted = words[this.sqHead]!;
     return (words[this.cqTail]! - this.head) | 0;
@@ -176,9 +202,11 @@ export class Ring {
 
   /**
    * As {@link submit}, waiting at most `timeoutUs` microseconds (0: only looks; negative: no limit).
+   * With `gatherUs`, fewer completions than `minComplete` are enough when so many microseconds have passed
+   * (IORING_FEAT_MIN_TIMEOUT, 6.12; needs a time limit).
    * Gives how many completions can be read: 0 when the time was up.
    */
-  submitAndWait(minComplete: number, timeoutUs: number): number {
+  submitAndWait(minComplete: number, timeoutUs: number, gatherUs = 0): number {
     if (timeoutUs < 0) return this.submit(minComplete);
     if (timeoutUs === 0) return this.submit(0);
     const words = this.words;
@@ -189,12 +217,13 @@ export class Ring {
     scratchI32[TIMESPEC + 1] = 0;
     scratchI32[TIMESPEC + 2] = (timeoutUs - seconds * 1e6) * 1000;
     scratchI32[TIMESPEC + 3] = 0;
+    scratchI32[WAIT + 3] = gatherUs; // min_wait_usec
     this.enters++;
     const count = (this.tail - this.submitted) | 0;
-    const flags = ENTER_GETEVENTS | ENTER_EXT_ARG;
+    const flags = ENTER_GETEVENTS | ENTER_EXT_ARG | this.#enterFlags;
     const result = enterWithArgument(
       SYS_IO_URING_ENTER,
-      this.fd,
+      this.#name,
       count,
       minComplete,
       flags,
@@ -327,6 +356,10 @@ export class Ring {
     this.#closed = true;
     this.cancelAll();
     if (this.#filesRegistered) this.register(Register.UNREGISTER_FILES, 0, 0);
+    if (this.#enterFlags & ENTER_REGISTERED_RING) {
+      this.#describeSelf(this.#name); // it holds the ring as the descriptor does
+      this.register(Register.UNREGISTER_RING_FDS, argumentAddress, 1);
+    }
     close(this.fd);
     for (const mapping of this.#mappings) mapping.close();
   }

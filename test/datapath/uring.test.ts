@@ -7,7 +7,7 @@ import type { UringOptions } from '../../src/datapath/uring/options.ts';
 import { streamShape, URING_SIZE_CLASSES } from '../../src/datapath/uring/options.ts';
 import { UringDatapath } from '../../src/datapath/uring.ts';
 import type { Connection } from '../../src/kernel/connection.ts';
-import { Family, SocketType } from '../../src/kernel/datapath.ts';
+import { Family, SocketOption, SocketType } from '../../src/kernel/datapath.ts';
 import { EVENT_LOOP, OWN_CORE } from '../../src/kernel/host.ts';
 import { Kernel } from '../../src/kernel/kernel.ts';
 import type { Coroutine } from '../../src/kernel/scheduler.ts';
@@ -86,11 +86,11 @@ describe('uring datapath', { skip: available ? false : reason }, () => {
         for (let i = 0; i < 200; i++) {
           const message = pattern(i, (i * 331) % 60_000);
           yield* client.push(k.alloc(message.length).fill(message), target);
-          const arrived = yield* server.pop({ timeout: 1000 });
+          const arrived = yield* server.pop({ timeout: 30_000 });
           assert.ok(message.equals(arrived.bytes), `datagram ${i}`);
           assert.deepEqual(arrived.peer, client.address);
           yield* server.push(arrived);
-          const back = yield* client.pop({ timeout: 1000 });
+          const back = yield* client.pop({ timeout: 30_000 });
           assert.ok(message.equals(back.bytes), `reply ${i}`);
           assert.deepEqual(back.peer, target);
           back.release();
@@ -109,20 +109,42 @@ describe('uring datapath', { skip: available ? false : reason }, () => {
     clients.forEach((client, i) => {
       client.write(`client ${i}`);
     });
-    const first = await listener.accept({ timeout: 5000 });
-    const second = await listener.accept({ timeout: 5000 });
+    const first = await listener.accept({ timeout: 30_000 });
+    const second = await listener.accept({ timeout: 30_000 });
     const before = k.turns;
     for (let i = 0; i < 5; i++) {
-      await assert.rejects(async () => listener.accept({ timeout: 5000 }), { code: 'EMFILE', syscall: 'accept' });
+      await assert.rejects(async () => listener.accept({ timeout: 30_000 }), { code: 'EMFILE', syscall: 'accept' });
     }
     assert.ok(k.turns - before < 50, 'an accept that cannot be served costs a few turns, not many');
     second.close();
     await until(() => k.draining === 0, 'its place is free');
-    const third = await listener.accept({ timeout: 5000 });
+    const third = await listener.accept({ timeout: 30_000 });
     assert.equal((await world.run(readAll(third, 8))).toString(), 'client 2');
     first.close();
     third.close();
     for (const client of clients) client.destroy();
+  });
+
+  it('moves its own connections into the table of the ring: options, names and the end work as with descriptors', async () => {
+    await using world = await World.open(uring(), OWN_CORE);
+    const { k } = world;
+    const address = world.serve(echo);
+    const before = openDescriptors();
+    const conns = await Promise.all(Array.from({ length: 20 }, async () => k.connect(address)));
+    await until(() => openDescriptors() <= before, 'none of them is a descriptor');
+    for (const conn of conns) {
+      conn.detach().setOption(SocketOption.KEEP_ALIVE, 1);
+      assert.deepEqual(conn.remoteAddress, address);
+      await conn.write('to and fro');
+      conn.end();
+      assert.equal((await world.run(readAll(conn, 10))).toString(), 'to and fro');
+      assert.equal(await conn.pop(), null);
+      conn.close();
+    }
+    await until(() => k.draining === 0 && k.openQueues === 1, 'their places are free');
+    const again = await k.connect(address);
+    again.abort();
+    assert.equal(openDescriptors(), before);
   });
 
   it('keeps connections as descriptors where it is told to', async () => {

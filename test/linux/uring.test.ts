@@ -10,7 +10,7 @@ import { MessageBatch } from '../../src/linux/message.ts';
 import { AF_INET, AF_UNIX, readSockaddr, writeSockaddr } from '../../src/linux/sockaddr.ts';
 import * as sys from '../../src/linux/socket.ts';
 import { Ring, uringRefusal } from '../../src/linux/uring.ts';
-import { CQE_BUFFER_SHIFT, CqeFlag, Op, Setup, SqeFlag } from '../../src/linux/uring-abi.ts';
+import { CQE_BUFFER_SHIFT, CqeFlag, Feature, Op, Setup, SqeFlag } from '../../src/linux/uring-abi.ts';
 import { ProvidedBuffers } from '../../src/linux/uring-buffers.ts';
 import * as prep from '../../src/linux/uring-prep.ts';
 import { type RingOptions, SETUP_STEPS } from '../../src/linux/uring-setup.ts';
@@ -97,6 +97,20 @@ for (const [name, options] of setups) {
       prep.prepNop(ring, 1, 0);
       assert.equal(ring.submitAndWait(1, 10_000_000), 1);
       assert.equal(reap(ring).length, 1);
+      ring.close();
+    });
+
+    it('is content with fewer after a while', (t) => {
+      const ring = new Ring({ ...options, entries: 8 });
+      if (!(ring.features & Feature.MIN_TIMEOUT)) return t.skip('needs kernel 6.12');
+      prep.prepNop(ring, 1, 0);
+      const before = performance.now();
+      assert.equal(ring.submitAndWait(4, 10_000_000, 20_000), 1);
+      const waited = performance.now() - before;
+      assert.ok(waited >= 19 && waited < 5000, `${waited} ms`);
+      assert.equal(reap(ring).length, 1);
+      for (let i = 0; i < 4; i++) prep.prepNop(ring, i, 0);
+      assert.equal(ring.submitAndWait(4, 10_000_000, 5_000_000), 4);
       ring.close();
     });
 

@@ -13,6 +13,7 @@ import { EPOLLIN } from '../../linux/epoll.ts';
 import type { Ring } from '../../linux/uring.ts';
 import { ACCEPT_MULTISHOT, CqeFlag, FILE_INDEX_ALLOC, Op, SqeFlag } from '../../linux/uring-abi.ts';
 import { prepCancelUserData, prepPollAdd } from '../../linux/uring-prep.ts';
+import { STILLBORN } from '../sockets/accept.ts';
 import { Phase } from '../sockets/sock.ts';
 import { Flight, Kind, SLOT_SHIFT, type SocketTable, type UringSocket } from './socket.ts';
 
@@ -24,21 +25,8 @@ function margin(listener: UringSocket): number {
   return Math.max(1024, 2 * listener.backlog);
 }
 
-/** accept gives these for a connection that died in the backlog; the next one may be well (accept(2)). */
-const STILLBORN: ReadonlySet<number> = new Set([
-  ERRNO.EINTR,
-  ERRNO.EAGAIN,
-  ERRNO.ECANCELED,
-  ERRNO.ECONNABORTED,
-  ERRNO.EPROTO,
-  ERRNO.ENETDOWN,
-  ERRNO.ENOPROTOOPT,
-  ERRNO.EHOSTDOWN,
-  ERRNO.EHOSTUNREACH,
-  ERRNO.EOPNOTSUPP,
-  ERRNO.ENETUNREACH,
-  ERRNO.EPERM,
-]);
+/** As of accept4, and what a request of ours ends with that has to be made again. */
+const PASSING: ReadonlySet<number> = new Set([...STILLBORN, ERRNO.EAGAIN, ERRNO.ECANCELED]);
 
 export class Acceptor {
   /** Connections lost because they arrived faster than places came free. */
@@ -119,7 +107,7 @@ export class Acceptor {
       listener.alone = false;
     }
     if (result >= 0) this.#adopt(listener, result);
-    else if (!STILLBORN.has(-result)) {
+    else if (!PASSING.has(-result)) {
       const full = result === -ERRNO.ENFILE && this.#fixed;
       if (full) this.lost++;
       this.#fail(listener, full ? ERRNO.EMFILE : -result);

@@ -26,6 +26,11 @@ export class Silence {
     return this.#suspects.length > 0;
   }
 
+  /** Connections that bytes have come from in this round or the last. */
+  get talking(): number {
+    return this.#suspects.length;
+  }
+
   /** Bytes came; called when the connection is not on the list yet. */
   suspect(socket: UringSocket): void {
     socket.suspected = true;

@@ -36,46 +36,34 @@ export type Flight = (typeof Flight)[keyof typeof Flight];
 
 // Plain fields: receiving, sending, accepting and closing all work on them, on the hot path.
 export class UringSocket {
-  /** Place in the table. Of an accepted connection with fixed files also its place in the ring's file table. */
-  readonly slot: number;
+  // First what every message touches, on its way in and on its way out: with many connections it is the cache lines of
+  // these objects that a message misses, and so it is four of them and not eight.
   /** Counts reuses of the slot, so that a late completion of its former socket is known as such. */
   generation = 0;
-  /** What submissions name: a file descriptor, or the slot. */
-  file = -1;
-  /** SqeFlag.FIXED_FILE or 0. */
-  fileFlag = 0;
-  /** -1 once the queue is closed, and before an accepted one is handed out. */
-  qd = -1;
-  family: Family = 2;
-  type: SocketType = 1;
   phase: Phase = Phase.FREE;
-
+  type: SocketType = 1;
   /** Pops, or accepts on a listener. */
   readonly waiting = new OperationFifo();
-  /** The receive (of a listener: accept) in the kernel, and its kind. */
+  /** The receive (of a listener: accept) in the kernel. */
   receiving: Flight = Flight.NONE;
-  receivingKind = 0;
-  /** Buffers received and not popped, linked through their `tag`: index of the first and last, -1 for none. */
-  heldFirst = -1;
-  heldLast = -1;
+  /** Buffers received and not popped. */
   held = 0;
-  /** Waits for receive buffers to come back. */
-  starved = false;
   /** The last receive left bytes in the kernel. */
   unread = false;
   /** Bytes came since the last round of {@link Silence}; it has the socket on its list. */
   heard = false;
   suspected = false;
-  /** Has received, so that what the peer sends does not lie unread in the kernel. */
-  received = false;
   /** The end of the stream (or its failure) has been received. */
   ended = false;
-
+  /** Positive errno that ended the connection; 0 while it is well. On a datagram socket: of a transmit, told once. */
+  failed = 0;
+  /** shutdown was called: nothing may be pushed any more. */
+  shut = false;
+  /** Unsent bytes. */
+  unsent = 0;
   /** Unsent descriptors (see Outbox), -1 for none. */
   outHead = -1;
   outTail = -1;
-  /** Unsent bytes. */
-  unsent = 0;
   /** The first unsent descriptor has been sent in part. */
   begun = false;
   /** Is in the list of sockets to transmit from. */
@@ -84,15 +72,29 @@ export class UringSocket {
   blocked = false;
   /** Descriptors covered by the send in the kernel, 0 for none. */
   flying = 0;
-  /** The datagram (its descriptor) that was refused once and is tried again, -1 for none. */
-  refused = -1;
   /** Pushes over the send limit, waiting for the backlog to drain. */
   readonly pushing = new OperationFifo();
-  /** shutdown was called: nothing may be pushed any more. */
-  shut = false;
+  /** What submissions name: a file descriptor, or the slot. */
+  file = -1;
+  /** SqeFlag.FIXED_FILE or 0. */
+  fileFlag = 0;
+  /** Place in the table. Of a connection without a descriptor also its place in the ring's file table. */
+  readonly slot: number;
 
-  /** Positive errno that ended the connection; 0 while it is well. On a datagram socket: of a transmit, told once. */
-  failed = 0;
+  /** -1 once the queue is closed, and before an accepted one is handed out. */
+  qd = -1;
+  family: Family = 2;
+  /** Kind of the receive in the kernel. */
+  receivingKind = 0;
+  /** The buffers held, linked through their `tag`: index of the first and last, -1 for none. */
+  heldFirst = -1;
+  heldLast = -1;
+  /** Waits for receive buffers to come back. */
+  starved = false;
+  /** Has received, so that what the peer sends does not lie unread in the kernel. */
+  received = false;
+  /** The datagram (its descriptor) that was refused once and is tried again, -1 for none. */
+  refused = -1;
   connecting: Operation<void> | null = null;
   connectFlight: Flight = Flight.NONE;
   /** Where it connects to or is bound, for messages. */
@@ -153,13 +155,17 @@ export class UringSocket {
   }
 }
 
-/** All sockets of a datapath. The first `fixedSlots` places are those of the ring's file table, the others for descriptors. */
+/**
+ * All sockets of a datapath. The first `fixedSlots` places are those of the ring's file table that the kernel gives to
+ * accepted connections; the next `ownSlots` are in it, too, for sockets made here, and the others are not.
+ */
 export class SocketTable {
   readonly fixedSlots: number;
+  readonly ownSlots: number;
   readonly slots: UringSocket[];
   /** By queue descriptor. */
   readonly queues: (UringSocket | null)[] = [];
-  /** Places of the ring's file table in use. */
+  /** Accepted connections in the ring's file table. */
   fixedInUse = 0;
   /** Sockets that are not free, those still closing among them. */
   live = 0;
@@ -167,8 +173,9 @@ export class SocketTable {
   datagrams = 0;
   readonly #free: UringSocket[] = [];
 
-  constructor(fixedSlots: number) {
+  constructor(fixedSlots: number, ownSlots: number) {
     this.fixedSlots = fixedSlots;
+    this.ownSlots = ownSlots;
     // The object of a place is made when the place is first used; the hole before it is never read.
     this.slots = new Array<UringSocket>(fixedSlots);
   }
@@ -193,6 +200,11 @@ export class SocketTable {
     return socket;
   }
 
+  /** There is a place in the ring's file table for this socket, which has a descriptor. */
+  mayMove(socket: UringSocket): boolean {
+    return !socket.fixed && socket.slot < this.fixedSlots + this.ownSlots;
+  }
+
   /** A socket that the kernel has put into place `slot` of the ring's file table. */
   addFixed(slot: number, family: Family, type: SocketType, phase: Phase): UringSocket {
     this.slots[slot] ??= new UringSocket(slot);
@@ -214,7 +226,7 @@ export class SocketTable {
     socket.phase = Phase.FREE;
     this.live--;
     if (socket.type === SocketType.DGRAM) this.datagrams--;
-    if (socket.fixed) this.fixedInUse--;
+    if (socket.slot < this.fixedSlots) this.fixedInUse--;
     else this.#free.push(socket);
     socket.file = -1;
   }
