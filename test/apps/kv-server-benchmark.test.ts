@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { it } from 'node:test';
 import { overDatapaths, sharedServers } from '../support/app-servers.ts';
+import { gather, type Ran } from '../support/gather.ts';
 import { hasCommand, need } from '../support/need.ts';
 
 const servers = sharedServers();
@@ -31,20 +32,10 @@ const DEFAULT_RUN = [
   'MSET',
 ];
 
-function benchmark(port: number, args: readonly string[]): Promise<{ code: number | null; out: string; err: string }> {
-  const child = spawn('redis-benchmark', ['-p', String(port), '--csv', ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
-  let out = '';
-  let err = '';
-  child.stdout.setEncoding('utf8').on('data', (text: string) => {
-    out += text;
-  });
-  child.stderr.setEncoding('utf8').on('data', (text: string) => {
-    err += text;
-  });
-  return new Promise((resolve, reject) => {
-    child.once('error', reject);
-    child.once('close', (code) => resolve({ code, out, err }));
-  });
+function benchmark(port: number, args: readonly string[]): Promise<Ran> {
+  return gather(
+    spawn('redis-benchmark', ['-p', String(port), '--csv', ...args], { stdio: ['ignore', 'pipe', 'pipe'] }),
+  );
 }
 
 overDatapaths('redis-benchmark', (datapath) => {
@@ -57,10 +48,10 @@ overDatapaths('redis-benchmark', (datapath) => {
       if (!need(t, hasCommand('redis-benchmark'), 'redis-benchmark is not installed')) return;
       const server = await servers.isthmus(t, datapath);
       if (server === null) return;
-      const { code, out, err } = await benchmark(server.port, args);
-      assert.equal(code, 0, err);
-      assert.doesNotMatch(out + err, /error|warning/i);
-      const rows = out.trim().split('\n').slice(1);
+      const { status, stdout, stderr } = await benchmark(server.port, args);
+      assert.equal(status, 0, stderr);
+      assert.doesNotMatch(stdout + stderr, /error|warning/i);
+      const rows = stdout.trim().split('\n').slice(1);
       const names = rows.map((row) => /^"(\w+)/.exec(row)?.[1]);
       assert.deepEqual(names, DEFAULT_RUN);
       for (const row of rows) assert.ok(Number(row.split(',')[1]!.replaceAll('"', '')) > 0, row);

@@ -6,7 +6,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { after, test } from 'node:test';
+import { after, describe, it } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import type { LoadReport } from '../../src/apps/load/report.ts';
 import { open, startIsthmus } from '../support/child-server.ts';
@@ -59,51 +59,55 @@ function assertOneLine({ code, err }: Ended, message: RegExp): void {
   assert.equal(code, 1);
 }
 
-test('a missing file', async () => {
-  assertOneLine(await isthmus(['run', join(folder, 'none.ts')]), /^isthmus run: ENOENT: .*none\.ts$/);
-});
+describe('isthmus as a process', { concurrency: 2 }, () => {
+  it('a missing file', async () => {
+    assertOneLine(await isthmus(['run', join(folder, 'none.ts')]), /^isthmus run: ENOENT: .*none\.ts$/);
+  });
 
-test('a directory, and a file without a main', async () => {
-  assertOneLine(await isthmus(['run', folder]), /^isthmus run: EISDIR/);
-  assertOneLine(
-    await isthmus(['run', program('nothing.mjs', 'export const x = 1;')]),
-    /no default export that is a function/,
-  );
-});
+  it('a directory, and a file without a main', async () => {
+    assertOneLine(await isthmus(['run', folder]), /^isthmus run: EISDIR/);
+    assertOneLine(
+      await isthmus(['run', program('nothing.mjs', 'export const x = 1;')]),
+      /no default export that is a function/,
+    );
+  });
 
-test('a port in use', async () => {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as { port: number };
-  assertOneLine(await isthmus(['echo', '--port', `${port}`, ...DATAPATH]), /^isthmus echo: EADDRINUSE: .*127\.0\.0\.1/);
-  server.close();
-});
+  it('a port in use', async () => {
+    const server = createServer().listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    const { port } = server.address() as { port: number };
+    assertOneLine(
+      await isthmus(['echo', '--port', `${port}`, ...DATAPATH]),
+      /^isthmus echo: EADDRINUSE: .*127\.0\.0\.1/,
+    );
+    server.close();
+  });
 
-test('bad addresses', async () => {
-  assertOneLine(
-    await isthmus(['echo', '--port', '0', '--host', 'no.address', ...DATAPATH]),
-    /^isthmus echo: .*no\.address/,
-  );
-  // RFC 5737: an address for documentation, which is nobody's
-  assertOneLine(
-    await isthmus(['echo', '--port', '0', '--host', '192.0.2.1', ...DATAPATH]),
-    /^isthmus echo: EADDRNOTAVAIL/,
-  );
-});
+  it('bad addresses', async () => {
+    assertOneLine(
+      await isthmus(['echo', '--port', '0', '--host', 'no.address', ...DATAPATH]),
+      /^isthmus echo: .*no\.address/,
+    );
+    // RFC 5737: an address for documentation, which is nobody's
+    assertOneLine(
+      await isthmus(['echo', '--port', '0', '--host', '192.0.2.1', ...DATAPATH]),
+      /^isthmus echo: EADDRNOTAVAIL/,
+    );
+  });
 
-test('an unknown datapath', async () => {
-  assertOneLine(await isthmus(['echo', '--datapath', 'teleport']), /^isthmus echo: .*teleport/);
-});
+  it('an unknown datapath', async () => {
+    assertOneLine(await isthmus(['echo', '--datapath', 'teleport']), /^isthmus echo: .*teleport/);
+  });
 
-test('nobody listens where the load should go', async () => {
-  assertOneLine(await isthmus(['load', '127.0.0.1:1', '-q', ...DATAPATH]), /^isthmus load: ECONNREFUSED/);
-});
+  it('nobody listens where the load should go', async () => {
+    assertOneLine(await isthmus(['load', '127.0.0.1:1', '-q', ...DATAPATH]), /^isthmus load: ECONNREFUSED/);
+  });
 
-for (const signal of ['SIGINT', 'SIGTERM'] as const) {
-  test(`${signal} ends a program in TypeScript cleanly: finally blocks run and connections are closed`, async (t) => {
-    const file = program(
-      `server-${signal}.ts`,
-      `
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+    it(`${signal} ends a program in TypeScript cleanly: finally blocks run and connections are closed`, async (t) => {
+      const file = program(
+        `server-${signal}.ts`,
+        `
       import type { Kernel } from 'isthmus';
       export default function* main(k: Kernel, args: string[]) {
         const listener = yield* k.listen({ port: 0, host: '127.0.0.1' });
@@ -114,90 +118,91 @@ for (const signal of ['SIGINT', 'SIGTERM'] as const) {
           console.log('finally');
         }
       }`,
-    );
-    const server = await startIsthmus(['run', file, ...DATAPATH, '--', '--flag', 'x']);
-    t.after(() => server.stop());
-    assert.match(server.line, / --flag,x$/);
-    let out = '';
-    server.child.stdout!.on('data', (text) => {
-      out += text;
+      );
+      const server = await startIsthmus(['run', file, ...DATAPATH, '--', '--flag', 'x']);
+      t.after(() => server.stop());
+      assert.match(server.line, / --flag,x$/);
+      let out = '';
+      server.child.stdout!.on('data', (text) => {
+        out += text;
+      });
+      const socket = await open(server.port);
+      socket.resume();
+      const ended = once(socket, 'end');
+      server.child.kill(signal);
+      assert.equal(await server.exited, 0);
+      await ended;
+      socket.destroy();
+      assert.match(out, /finally/);
     });
-    const socket = await open(server.port);
-    socket.resume();
-    const ended = once(socket, 'end');
-    server.child.kill(signal);
-    assert.equal(await server.exited, 0);
-    await ended;
-    socket.destroy();
-    assert.match(out, /finally/);
+  }
+
+  it('a program that has nothing open any more ends by itself', async () => {
+    const file = program('short.mjs', 'export default function* main(k) { yield* k.sleep(5); console.log("done"); }');
+    assert.deepEqual(await isthmus(['run', file, ...DATAPATH]).then(({ code, out }) => ({ code, out })), {
+      code: 0,
+      out: 'done\n',
+    });
   });
-}
 
-test('a program that has nothing open any more ends by itself', async () => {
-  const file = program('short.mjs', 'export default function* main(k) { yield* k.sleep(5); console.log("done"); }');
-  assert.deepEqual(await isthmus(['run', file, ...DATAPATH]).then(({ code, out }) => ({ code, out })), {
-    code: 0,
-    out: 'done\n',
+  it('a program whose main is async', async () => {
+    const file = program(
+      'async.mjs',
+      'export default async (k, args) => { await k.sleep(5); console.log(args.length); }',
+    );
+    assert.equal((await isthmus(['run', file, ...DATAPATH, '--', 'a', 'b'])).out, '2\n');
   });
-});
 
-test('a program whose main is async', async () => {
-  const file = program(
-    'async.mjs',
-    'export default async (k, args) => { await k.sleep(5); console.log(args.length); }',
-  );
-  assert.equal((await isthmus(['run', file, ...DATAPATH, '--', 'a', 'b'])).out, '2\n');
-});
+  it('what escapes a program ends it, with its stack', async () => {
+    const file = program(
+      'throws.mjs',
+      'export default function* main(k) { yield* k.sleep(5); throw new TypeError("oh no"); }',
+    );
+    const { code, err } = await isthmus(['run', file, ...DATAPATH]);
+    assert.equal(code, 1);
+    assert.match(err, /isthmus run: TypeError: oh no\n\s+at main .*throws\.mjs/);
+  });
 
-test('what escapes a program ends it, with its stack', async () => {
-  const file = program(
-    'throws.mjs',
-    'export default function* main(k) { yield* k.sleep(5); throw new TypeError("oh no"); }',
-  );
-  const { code, err } = await isthmus(['run', file, ...DATAPATH]);
-  assert.equal(code, 1);
-  assert.match(err, /isthmus run: TypeError: oh no\n\s+at main .*throws\.mjs/);
-});
+  it('load over several cores of an echo, with every answer compared', async (t) => {
+    const server = await startIsthmus(['echo', '--port', '0', '--cores', '2', ...DATAPATH]);
+    t.after(() => server.stop());
+    const args = ['-c', '4', '-d', '8', '-n', '5000', '-w', '0', '--verify', '--json', '--server-pid', `${server.pid}`];
+    const { code, out, err } = await isthmus(['load', `127.0.0.1:${server.port}`, ...args, ...DATAPATH]);
+    assert.equal(code, 0, err);
+    const report = JSON.parse(out) as LoadReport;
+    assert.ok(report.messages >= 5000 && report.messages < 5100, `${report.messages}`);
+    assert.equal(report.complete, true);
+    assert.deepEqual(Object.values(report.errors).filter(Boolean), []);
+    assert.ok(report.p50Us > 0 && report.p99Us >= report.p50Us && report.maxUs >= report.p999Us);
+    assert.ok(report.server!.rssBytes > 1e6);
+  });
 
-test('load over several cores of an echo, with every answer compared', async (t) => {
-  const server = await startIsthmus(['echo', '--port', '0', '--cores', '2', ...DATAPATH]);
-  t.after(() => server.stop());
-  const args = ['-c', '4', '-d', '8', '-n', '5000', '-w', '0', '--verify', '--json', '--server-pid', `${server.pid}`];
-  const { code, out, err } = await isthmus(['load', `127.0.0.1:${server.port}`, ...args, ...DATAPATH]);
-  assert.equal(code, 0, err);
-  const report = JSON.parse(out) as LoadReport;
-  assert.ok(report.messages >= 5000 && report.messages < 5100, `${report.messages}`);
-  assert.equal(report.complete, true);
-  assert.deepEqual(Object.values(report.errors).filter(Boolean), []);
-  assert.ok(report.p50Us > 0 && report.p99Us >= report.p50Us && report.maxUs >= report.p999Us);
-  assert.ok(report.server!.rssBytes > 1e6);
-});
+  it('Ctrl-C ends a load, which reports what it measured so far', async (t) => {
+    const server = await startIsthmus(['echo', '--port', '0', ...DATAPATH]);
+    t.after(() => server.stop());
+    const args = ['load', `127.0.0.1:${server.port}`, '-c', '2', '-t', '60', '-w', '0', ...DATAPATH];
+    const { code, out } = await isthmus(args, { at: /measure 1\/60 s/, signal: 'SIGINT' });
+    assert.equal(code, 0);
+    assert.match(out, /\(stopped early\)\n\s+[\d.]+[kM]? messages\/s/);
+    assert.match(out, /errors\s+none/);
+  });
 
-test('Ctrl-C ends a load, which reports what it measured so far', async (t) => {
-  const server = await startIsthmus(['echo', '--port', '0', ...DATAPATH]);
-  t.after(() => server.stop());
-  const args = ['load', `127.0.0.1:${server.port}`, '-c', '2', '-t', '60', '-w', '0', ...DATAPATH];
-  const { code, out } = await isthmus(args, { at: /measure 1\/60 s/, signal: 'SIGINT' });
-  assert.equal(code, 0);
-  assert.match(out, /\(stopped early\)\n\s+[\d.]+[kM]? messages\/s/);
-  assert.match(out, /errors\s+none/);
-});
-
-test('doctor says what there is, also as JSON', async () => {
-  const text = await isthmus(['doctor']);
-  assert.equal(text.code, 0);
-  assert.match(text.out, /Datapaths\n[\s\S]*taken by auto[\s\S]*\ndatapath \w+: /);
-  const { code, out } = await isthmus(['doctor', '--json']);
-  assert.equal(code, 0);
-  const diagnosis = JSON.parse(out);
-  const automatic = diagnosis.datapaths.filter((each: { automatic: boolean }) => each.automatic);
-  assert.deepEqual(
-    automatic.map((each: { name: string }) => each.name),
-    [diagnosis.auto.name],
-  );
-  assert.ok(
-    diagnosis.datapaths.every(
-      (each: { available: boolean; reason: string }) => each.available === (each.reason === ''),
-    ),
-  );
+  it('doctor says what there is, also as JSON', async () => {
+    const text = await isthmus(['doctor']);
+    assert.equal(text.code, 0);
+    assert.match(text.out, /Datapaths\n[\s\S]*taken by auto[\s\S]*\ndatapath \w+: /);
+    const { code, out } = await isthmus(['doctor', '--json']);
+    assert.equal(code, 0);
+    const diagnosis = JSON.parse(out);
+    const automatic = diagnosis.datapaths.filter((each: { automatic: boolean }) => each.automatic);
+    assert.deepEqual(
+      automatic.map((each: { name: string }) => each.name),
+      [diagnosis.auto.name],
+    );
+    assert.ok(
+      diagnosis.datapaths.every(
+        (each: { available: boolean; reason: string }) => each.available === (each.reason === ''),
+      ),
+    );
+  });
 });

@@ -5,41 +5,22 @@ import { once } from 'node:events';
 import { createInterface, type Interface } from 'node:readline';
 import { describe, it, type TestContext } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { bpfObjectIds } from '../../src/linux/bpf.ts';
 import type { LabSide } from '../../src/linux/lab.ts';
 import { NetworkReader } from '../../src/linux/rtnetlink.ts';
-import { labFor, until } from '../linux/lab-support.ts';
+import { type FilterObjects, labFor, present, until } from '../linux/lab-support.ts';
 import { echoing, exchange, pattern, portOf, through } from './xdp-support.ts';
 
 const PROGRAM = fileURLToPath(new URL('./fixtures/xdp-process.js', import.meta.url));
 const DEADLINE_MS = 30_000;
 
-interface Made {
-  readonly link: number;
-  readonly program: number;
-  readonly maps: readonly number[];
-}
-
-const present = ({ link, program, maps }: Made): string[] => [
-  ...bpfObjectIds('link')
-    .filter((id) => id === link)
-    .map((id) => `link ${id}`),
-  ...bpfObjectIds('program')
-    .filter((id) => id === program)
-    .map((id) => `program ${id}`),
-  ...bpfObjectIds('map')
-    .filter((id) => maps.includes(id))
-    .map((id) => `map ${id}`),
-];
-
-async function start(t: TestContext, side: LabSide, how: string): Promise<[ChildProcess, Interface, Made]> {
+async function start(t: TestContext, side: LabSide, how: string): Promise<[ChildProcess, Interface, FilterObjects]> {
   const child = side.namespace.run(() =>
     spawn(process.execPath, [PROGRAM, how, side.interfaceName], { stdio: ['pipe', 'pipe', 'inherit'] }),
   );
   t.after(() => child.kill('SIGKILL'));
   const lines = createInterface(child.stdout!);
   const [line] = (await once(lines, 'line')) as [string];
-  return [child, lines, JSON.parse(line) as Made];
+  return [child, lines, JSON.parse(line) as FilterObjects];
 }
 
 describe('what the xdp datapath leaves behind', () => {

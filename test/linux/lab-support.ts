@@ -1,6 +1,7 @@
 /** For tests: a lab of its own for a test, stations on AF_XDP sockets in it, and waiting without sleeping. */
 import type { TestContext } from 'node:test';
 import { XdpSocket, type XdpSocketOptions } from '../../src/linux/af-xdp.ts';
+import { bpfObjectIds } from '../../src/linux/bpf.ts';
 import { createLab, type Lab, type LabOptions, type LabSide } from '../../src/linux/lab.ts';
 import { type MappedMemory, mapArena } from '../../src/linux/memory.ts';
 import { createNamespace } from '../../src/linux/namespace.ts';
@@ -30,12 +31,29 @@ export function labFor(t: TestContext, options?: LabOptions): Lab | null {
 }
 
 /** Resolves once `condition` holds; looks between turns of the event loop. Rejects after `timeoutMs`. */
-export async function until(condition: () => boolean, what: string, timeoutMs = 5000): Promise<void> {
+export async function until(condition: () => boolean, what: string, timeoutMs = 30_000): Promise<void> {
   const deadline = performance.now() + timeoutMs;
   while (!condition()) {
     if (performance.now() > deadline) throw new Error(`timed out: ${what}`);
     await new Promise((resolve) => setImmediate(resolve));
   }
+}
+
+/** Kernel objects that a filter made, by their numbers. */
+export interface FilterObjects {
+  readonly link: number;
+  readonly program: number;
+  readonly maps: readonly number[];
+}
+
+/** Which of them there still are. */
+export function present({ link, program, maps }: FilterObjects): string[] {
+  const wanted = { link: [link], program: [program], map: maps };
+  return (['link', 'program', 'map'] as const).flatMap((kind) =>
+    bpfObjectIds(kind)
+      .filter((id) => wanted[kind].includes(id))
+      .map((id) => `${kind} ${id}`),
+  );
 }
 
 export interface StationOptions extends Partial<XdpSocketOptions> {

@@ -16,7 +16,7 @@ function denied(numbers: number[], errno: number, body: string): Promise<unknown
     denySystemCalls(${JSON.stringify(numbers)}, ${errno});
     ${body}`;
   return new Promise((resolve, reject) => {
-    execFile(process.execPath, ['--input-type=module', '-e', program], { timeout: 20_000 }, (error, stdout) =>
+    execFile(process.execPath, ['--input-type=module', '-e', program], { timeout: 30_000 }, (error, stdout) =>
       error ? reject(error) : resolve(JSON.parse(stdout)),
     );
   });

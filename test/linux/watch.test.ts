@@ -164,7 +164,7 @@ const imports = `
 function run(body: string): Promise<[number | string, string]> {
   return new Promise((resolve) => {
     const args = ['--input-type=module', '-e', imports + body];
-    execFile(process.execPath, args, { timeout: 20_000 }, (error, stdout) => {
+    execFile(process.execPath, args, { timeout: 30_000 }, (error, stdout) => {
       resolve([error ? (error.code ?? error.signal ?? 'killed') : 0, stdout]);
     });
   });

@@ -2,22 +2,25 @@
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import { describe, it, type TestContext } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { bpfObjectIds } from '../../src/linux/bpf.ts';
 import { createNamespace, openNamespace } from '../../src/linux/namespace.ts';
 import { NetworkReader } from '../../src/linux/rtnetlink.ts';
 import { xdpRefusal } from '../../src/linux/xdp-probe.ts';
 import { hasCommand, need } from '../support/need.ts';
-import { labFor, Station, until } from './lab-support.ts';
+import { type FilterObjects, labFor, present, Station, until } from './lab-support.ts';
 
 const OWNER = fileURLToPath(new URL('./xdp-owner.js', import.meta.url));
 const NAMES = '/run/netns';
 
-/** What is in the file system for all to see. Ours must add nothing to it. */
-const visible = (): string => `${readFileSync('/proc/mounts', 'latin1')} ${existsSync(NAMES)}`;
+/** Namespaces that have a name in the file system, for all to see. Ours must add none. */
+function visible(): string[] {
+  const mounts = readFileSync('/proc/mounts', 'latin1').split('\n');
+  const named = existsSync(NAMES) ? readdirSync(NAMES) : [];
+  return [...mounts.filter((line) => line.split(' ')[2] === 'nsfs'), ...named];
+}
 
 async function start(t: TestContext, args: string[], command = process.execPath): Promise<[ChildProcess, unknown]> {
   const child = spawn(command, args, { stdio: ['pipe', 'pipe', 'inherit'] });
@@ -26,24 +29,9 @@ async function start(t: TestContext, args: string[], command = process.execPath)
   return [child, JSON.parse(line)];
 }
 
-interface Made {
-  mode: string;
-  link: number;
-  program: number;
-  maps: number[];
+interface Made extends FilterObjects {
+  readonly mode: string;
 }
-
-const present = ({ link, program, maps }: Made): string[] => [
-  ...bpfObjectIds('link')
-    .filter((id) => id === link)
-    .map((id) => `link ${id}`),
-  ...bpfObjectIds('program')
-    .filter((id) => id === program)
-    .map((id) => `program ${id}`),
-  ...bpfObjectIds('map')
-    .filter((id) => maps.includes(id))
-    .map((id) => `map ${id}`),
-];
 
 describe('what XDP leaves behind', () => {
   it('is nothing after close', async (t) => {
@@ -94,7 +82,7 @@ describe('what XDP leaves behind', () => {
     t.after(() => reader.close());
     const [child, told] = await start(t, [OWNER, 'lab', `/proc/${process.pid}/fd/${own.fd}`]);
     const { server } = told as { server: string };
-    assert.equal(visible(), before);
+    assert.deepEqual(visible(), before);
     const inside = openNamespace(server);
     const links = inside.run(() => {
       const there = new NetworkReader();
@@ -103,13 +91,13 @@ describe('what XDP leaves behind', () => {
       return names;
     });
     inside.close();
-    assert.deepEqual(links, ['lo', 'lab-server', 'to-witness']);
+    assert.deepEqual(links.sort(), ['lab-server', 'lo', 'to-witness']);
     assert.notEqual(reader.link('witness'), null);
     child.kill('SIGKILL');
     await once(child, 'exit');
     // The other end of this pair was in the lab: it goes when the lab's namespace goes, and only then.
     await until(() => reader.link('witness') === null, 'the namespace of the lab gone');
-    assert.equal(visible(), before);
+    assert.deepEqual(visible(), before);
   });
 });
 

@@ -8,6 +8,7 @@ import { createLab } from '../../src/linux/lab.ts';
 import { mapArena } from '../../src/linux/memory.ts';
 import { openNamespace } from '../../src/linux/namespace.ts';
 import { NetworkSetup } from '../../src/linux/network-setup.ts';
+import { NetworkReader } from '../../src/linux/rtnetlink.ts';
 import { XdpFilter } from '../../src/linux/xdp-filter.ts';
 import { requireXdp, xdpRefusal } from '../../src/linux/xdp-probe.ts';
 
@@ -39,7 +40,10 @@ function lab(path: string): object {
 function lock(bytes: number): object {
   try {
     const memory = mapArena(bytes, { populate: false });
-    return { zeroCopy: new XdpSocket({ interfaceIndex: 2, queue: 0, memory }).zeroCopy };
+    const reader = new NetworkReader();
+    const interfaceIndex = reader.link('lab-server')!.index;
+    reader.close();
+    return { zeroCopy: new XdpSocket({ interfaceIndex, queue: 0, memory }).zeroCopy };
   } catch (error) {
     return { message: (error as Error).message, refusal: xdpRefusal({ umemBytes: bytes })?.message };
   }

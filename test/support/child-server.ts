@@ -10,7 +10,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const MAIN = fileURLToPath(new URL('../../src/cli/main.js', import.meta.url));
-const START_TIMEOUT_MS = 20_000;
+const START_TIMEOUT_MS = 30_000;
 /** Nothing is left running when a test process ends before its tests do. */
 const running = new Set<ChildProcess>();
 process.once('exit', () => {

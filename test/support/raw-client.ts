@@ -87,7 +87,7 @@ export class RawClient {
     return line;
   }
 
-  #wait(condition: () => boolean, what: string, ms = 20_000): Promise<void> {
+  #wait(condition: () => boolean, what: string, ms = 30_000): Promise<void> {
     return new Promise((resolve, reject) => {
       const timer = setTimeout(() => reject(new Error(`waited ${ms} ms for ${what}, got ${this.received} bytes`)), ms);
       this.#changed = () => {
