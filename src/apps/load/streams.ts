@@ -27,6 +27,8 @@ export class Streams implements PacedTarget {
   readonly #exchange: Exchange;
   /** A push that the queue has not taken yet, per connection. */
   readonly #sending: (Operation<void> | null)[];
+  /** Closed loop: when what is under way was sent, in ms. In an array, since a number in a generator is one in a box. */
+  readonly #started: Float64Array;
   /** Open loop: messages sent and answered on each connection, as indices into its schedule. */
   readonly #sent: Float64Array;
   readonly #answered: Float64Array;
@@ -36,6 +38,7 @@ export class Streams implements PacedTarget {
     this.#run = run;
     this.#exchange = exchange;
     this.#sending = new Array<Operation<void> | null>(run.config.connections).fill(null);
+    this.#started = new Float64Array(run.config.connections);
     this.#sent = new Float64Array(run.config.connections);
     this.#answered = new Float64Array(run.config.connections);
   }
@@ -52,56 +55,72 @@ export class Streams implements PacedTarget {
   }
 
   /** Keeps a slot talking until the run stops; what breaks is counted and opened again. */
-  *client(slot: number, schedule: Schedule | null): Coroutine {
-    const run = this.#run;
+  client(slot: number, schedule: Schedule | null): Coroutine {
     this.#schedule = schedule;
-    while (!run.stopped) {
-      try {
-        const conn = run.connections[slot] ?? (yield* this.open(slot));
-        if (schedule === null) yield* this.#closedLoop(slot, conn);
-        else yield* this.#answers(slot, conn, schedule);
-      } catch (error) {
-        run.failed(error);
-      }
-      this.drop(slot);
-      if (!run.stopped) yield* run.k.sleep(RECONNECT_MS);
-    }
+    return schedule === null ? this.#closedLoop(slot) : this.#openLoop(slot, schedule);
   }
 
-  *#closedLoop(slot: number, conn: Connection): Coroutine {
+  /** One generator for all of it: each `yield*` on the way to an operation would be resumed for each message. */
+  *#closedLoop(slot: number): Coroutine {
     const run = this.#run;
     const exchange = this.#exchange;
+    const started = this.#started;
     const { k, waitingSince } = run;
     const { depth } = run.config;
     while (!run.stopped) {
-      const start = k.now;
-      waitingSince[slot] = start;
-      // Not waited for before the answers: a server that must send before it reads on would wait for us as well.
-      const sending = conn.push(exchange.compose(slot, depth));
-      if (sending.pending) this.#sending[slot] = sending;
-      else yield* sending;
-      let left = depth;
-      while (left > 0) {
-        const buffer = yield* conn.pop();
-        if (buffer === null) throw peerClosed();
-        const count = exchange.absorb(slot, buffer);
-        buffer.release();
-        if (count <= 0) {
-          if (count < 0) throw nonsense();
-          continue;
+      try {
+        const conn = run.connections[slot] ?? (yield* this.open(slot));
+        while (!run.stopped) {
+          started[slot] = waitingSince[slot] = k.now;
+          // Not waited for before the answers: a server that must send before it reads on would wait for us as well.
+          const sending = conn.push(exchange.compose(slot, depth));
+          if (sending.pending) this.#sending[slot] = sending;
+          else yield* sending;
+          let left = depth;
+          while (left > 0) {
+            const buffer = yield* conn.pop();
+            if (buffer === null) throw peerClosed();
+            const count = exchange.absorb(slot, buffer);
+            buffer.release();
+            if (count <= 0) {
+              if (count < 0) throw nonsense();
+              continue;
+            }
+            const { now } = k;
+            waitingSince[slot] = now;
+            run.answered(now - started[slot]!, count);
+            left -= count;
+          }
+          if (left < 0) run.errors.wrong -= left;
+          const unfinished = this.#sending[slot]!;
+          if (unfinished !== null) {
+            this.#sending[slot] = null;
+            yield* unfinished;
+          }
         }
-        const { now } = k;
-        waitingSince[slot] = now;
-        run.answered(now - start, count);
-        left -= count;
+      } catch (error) {
+        run.failed(error);
       }
-      if (left < 0) run.errors.wrong -= left;
-      const unfinished = this.#sending[slot]!;
-      if (unfinished !== null) {
-        this.#sending[slot] = null;
-        yield* unfinished;
-      }
+      yield* this.#broken(slot);
     }
+  }
+
+  *#openLoop(slot: number, schedule: Schedule): Coroutine {
+    const run = this.#run;
+    while (!run.stopped) {
+      try {
+        const conn = run.connections[slot] ?? (yield* this.open(slot));
+        yield* this.#answers(slot, conn, schedule);
+      } catch (error) {
+        run.failed(error);
+      }
+      yield* this.#broken(slot);
+    }
+  }
+
+  *#broken(slot: number): Coroutine {
+    this.drop(slot);
+    if (!this.#run.stopped) yield* this.#run.k.sleep(RECONNECT_MS);
   }
 
   /** Open loop: counts answers against the schedule; the pacer sends. */

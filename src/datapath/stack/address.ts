@@ -95,7 +95,7 @@ export function setLocal(flow: Flow, { family, w0, w1, w2, w3 }: IpWords, port: 
   flow.local1 = w1;
   flow.local2 = w2;
   flow.local3 = w3;
-  flow.localPort = port;
+  flow.localPort = port | 0;
 }
 
 export function setRemote(flow: Flow, { family, w0, w1, w2, w3 }: IpWords, port: number): void {
@@ -104,5 +104,5 @@ export function setRemote(flow: Flow, { family, w0, w1, w2, w3 }: IpWords, port:
   flow.remote1 = w1;
   flow.remote2 = w2;
   flow.remote3 = w3;
-  flow.remotePort = port;
+  flow.remotePort = port | 0;
 }

@@ -71,7 +71,7 @@ export class Ports implements Timed {
   #bindAny(wanted: BoundPort, about: string): BoundPort {
     const { first, last, random } = this.#options;
     const count = last - first + 1;
-    const start = (random() >>> 0) % count;
+    const start = ((random() >>> 0) % count) | 0;
     for (let i = 0; i < count; i++) {
       const bound = { ...wanted, port: first + ((start + i) % count) };
       if (this.#bound.has(bound.port)) continue;
@@ -132,7 +132,7 @@ export class Ports implements Timed {
     if (shared === null && mayUsePort === undefined) return bind(0) ? 0 : -1;
     const { firstEphemeral = first, lastEphemeral = last } = shared ?? {};
     const count = lastEphemeral - firstEphemeral + 1;
-    const start = (random() >>> 0) % count;
+    const start = ((random() >>> 0) % count) | 0;
     for (let i = 0; i < count; i++) {
       const port = firstEphemeral + ((start + i) % count);
       if (shared === null ? !mayUsePort!(UDP, port) : !shared.reserve(UDP, port)) continue;

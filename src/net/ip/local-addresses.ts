@@ -16,6 +16,8 @@ export class LocalAddresses {
   readonly #list: LocalAddress[] = [];
   /** Groups that packets are taken for besides the obligatory ones. */
   readonly #groups: IpWords[] = [];
+  /** The IPv4 addresses that mean everybody: asked for each packet, so found once. */
+  #broadcasts: readonly number[] = [-1];
 
   get list(): readonly LocalAddress[] {
     return this.#list;
@@ -31,13 +33,22 @@ export class LocalAddresses {
     const { family, w0, w1, w2, w3 } = address;
     const added: LocalAddress = { family, w0, w1, w2, w3, prefixLength };
     this.#list.push(added);
+    this.#findBroadcasts();
     return added;
   }
 
   remove(address: IpWords): boolean {
     const at = this.#list.findIndex((own) => same(own, address));
-    if (at >= 0) this.#list.splice(at, 1);
-    return at >= 0;
+    if (at < 0) return false;
+    this.#list.splice(at, 1);
+    this.#findBroadcasts();
+    return true;
+  }
+
+  /** All ones, and all hosts of each network that we have an address in (RFC 1122 3.2.1.3; not of /31 and /32, RFC 3021). */
+  #findBroadcasts(): void {
+    const networks = this.#list.filter(({ family, prefixLength }) => family === 4 && prefixLength <= 30);
+    this.#broadcasts = [-1, ...networks.map(({ w3, prefixLength }) => w3 | ~maskWord(4, prefixLength, 3))];
   }
 
   /** Packets to this group are taken from now on. Nothing is announced (no IGMP, no MLD). @throws RangeError at the bound */
@@ -94,14 +105,10 @@ export class LocalAddresses {
     return this.#joined(6, w0, w1, w2, w3) ? Destination.MULTICAST : Destination.OTHER;
   }
 
-  /** All ones, or all hosts of a network that we have an address in (RFC 1122 3.2.1.3; not of /31 and /32, RFC 3021). */
+  /** An IPv4 address that means everybody on a link of ours. */
   isBroadcast(address: number): boolean {
-    if (address === -1) return true;
-    for (const own of this.#list) {
-      if (own.family !== 4 || own.prefixLength > 30) continue;
-      const mask = maskWord(4, own.prefixLength, 3);
-      if (address === (own.w3 | ~mask)) return true;
-    }
+    const broadcasts = this.#broadcasts;
+    for (let i = 0; i < broadcasts.length; i++) if (broadcasts[i] === address) return true;
     return false;
   }
 

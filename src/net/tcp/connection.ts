@@ -19,16 +19,13 @@ import type { Tcp } from './tcp.ts';
 import { startKeepAlive, timerExpired } from './timers.ts';
 
 export class Connection implements Timed {
+  // Fields are in the order of who touches them: what every segment reads or writes lies together, in as few lines of the
+  // cache as that takes, then what comes with loss, probes, and the beginning and the end.
   readonly tcp: Tcp;
   readonly flow = new Flow();
   state: TcpState = TcpState.CLOSED;
   /** Whatever its owner likes. */
   user: unknown = null;
-  /** Why it is over: 0 (both sides closed) or an errno. */
-  error = 0;
-  /** The last ICMP error that did not end it (RFC 9293 3.9.2.2); becomes `error` when it times out. */
-  softError = 0;
-  listener: Listener | null = null;
 
   // Events and lists of the Tcp.
   events = 0;
@@ -41,18 +38,7 @@ export class Connection implements Timed {
   /** Received data is acknowledged and dropped. */
   discarding = false;
 
-  // Options of the owner.
-  noDelay: boolean;
-  keepAlive: boolean;
-  keepAliveIdleMs: number;
-  keepAliveIntervalMs: number;
-  keepAliveProbes: number;
-  userTimeoutMs: number;
-  receiveBuffer: number;
-  sendBuffer: number;
-
   // Send sequence space.
-  iss = 0;
   sndUna = 0;
   sndNxt = 0;
   /** SND.WND in bytes, unscaled. */
@@ -61,10 +47,7 @@ export class Connection implements Timed {
   sndWl2 = 0;
   /** Largest window the peer has ever offered (RFC 9293 3.8.6.2.1). */
   sndMaxWnd = 0;
-  /** Window scaling is in use; the shift of windows in segments received and sent. */
-  scaling = false;
   sndScale = 0;
-  rcvScale = 0;
   /** Sequence number behind the last byte queued by the application. */
   sndEnd = 0;
   readonly sendQueue = new SendQueue();
@@ -75,17 +58,16 @@ export class Connection implements Timed {
   finSent = false;
 
   // Receive sequence space.
-  irs = 0;
   rcvNxt = 0;
   /** Right edge of the window as last advertised: RCV.NXT + RCV.WND. */
   rcvAdv = 0;
   /** The last acknowledgement sent (Last.ACK.sent of RFC 7323). */
   rcvAcked = 0;
+  rcvScale = 0;
   readonly receiveQueue = new ReceiveQueue();
   reassembly: Reassembly | null = null;
   /** The peer's FIN was seen at `peerFin`; `finReceived` once everything before it is here. */
   peerFinSeen = false;
-  peerFin = 0;
   finReceived = false;
   /** Largest segment received: what counts as full-sized when acknowledgements are delayed. */
   rcvMss = 536;
@@ -96,27 +78,24 @@ export class Connection implements Timed {
   ackDelayed = false;
   ackAt = 0;
 
-  // Options in use.
+  // Options in use, and of the owner.
   /** Most data in a segment, options that each carries taken off (RFC 6691). */
   mss = 536;
-  /** What the peer announced. */
-  peerMss = 536;
+  noDelay = false;
+  receiveBuffer = 0;
+  sendBuffer = 0;
+  userTimeoutMs = 0;
   sackEnabled = false;
   tsEnabled = false;
   tsOffset = 0;
   tsRecent = 0;
   tsRecentAt = 0;
-  /** SACK blocks to send, newest first, and a duplicate to report (RFC 2883); null until something is out of order. */
-  sackBlocks: Int32Array | null = null;
   sackBlockCount = 0;
   dsack = false;
-  dsackStart = 0;
-  dsackEnd = 0;
 
   // Segments in flight.
   readonly sent = new SentRecords();
   sackedBytes = 0;
-  sackedCount = 0;
   lostBytes = 0;
   retransBytes = 0;
   /** The highest sequence number acknowledged in any way (RFC 8985's RACK.fack). */
@@ -130,14 +109,6 @@ export class Connection implements Timed {
   congestion: CongestionControl;
   cwnd = 0;
   ssthresh = 0x3fffffff;
-  /** Bytes acknowledged towards the next increase in congestion avoidance. */
-  cwndCredit = 0;
-  /** CUBIC's numbers; null until the first loss. */
-  cubic: Float64Array | null = null;
-  /** Proportional rate reduction (RFC 6937). */
-  prrDelivered = 0;
-  prrOut = 0;
-  recoverFs = 0;
   lastSentMs = 0;
 
   // Round-trip time, in µs (RFC 6298).
@@ -145,7 +116,7 @@ export class Connection implements Timed {
   rttvar = 0;
   hasRtt = false;
   minRtt = 0x7fffffff;
-  rtoMs: number;
+  rtoMs = 0;
   /** Two round trips, in ms, for tail loss probes. */
   probeMs = 0;
   backoff = 0;
@@ -157,29 +128,62 @@ export class Connection implements Timed {
   rackEnd = 0;
   rackRtt = 0;
   rackValid = false;
-  reorderingSeen = false;
-  reoWndMult = 1;
-  reoWndPersist = 16;
-  dsackRound = 0;
-  dsackRoundValid = false;
   tlpActive = false;
-  tlpEnd = 0;
-  tlpRetransmit = false;
 
   // Timers: one in the wheel, armed for the earliest of the deadlines or sooner.
   timer = -1;
   timerAt = 0;
   retransmitKind: number = Retransmit.NONE;
   retransmitAt = 0;
-  lifeKind: number = Life.NONE;
-  lifeAt = 0;
   /** Retransmissions, probes of a zero window or keep-alive probes in a row without an answer. */
   retries = 0;
   keepAliveSent = 0;
   lastHeardMs = 0;
+
+  // The beginning, the end, and what the owner asks for.
+  /** Why it is over: 0 (both sides closed) or an errno. */
+  error = 0;
+  /** The last ICMP error that did not end it (RFC 9293 3.9.2.2); becomes `error` when it times out. */
+  softError = 0;
+  listener: Listener | null = null;
+  iss = 0;
+  irs = 0;
+  /** Window scaling is in use; the shift of windows in segments received and sent. */
+  scaling = false;
+  /** What the peer announced. */
+  peerMss = 536;
+  peerFin = 0;
+  lifeKind: number = Life.NONE;
+  lifeAt = 0;
+  keepAlive = false;
+  keepAliveIdleMs = 0;
+  keepAliveIntervalMs = 0;
+  keepAliveProbes = 0;
   /** When an unacceptable segment was last answered. */
   challengeAt = 0;
   challenged = false;
+
+  // Loss: what is told of it, then the recovery from it.
+  /** SACK blocks to send, newest first, and a duplicate to report (RFC 2883); null until something is out of order. */
+  sackBlocks: Int32Array | null = null;
+  dsackStart = 0;
+  dsackEnd = 0;
+  sackedCount = 0;
+  /** Bytes acknowledged towards the next increase in congestion avoidance. */
+  cwndCredit = 0;
+  /** CUBIC's numbers; null until the first loss. */
+  cubic: Float64Array | null = null;
+  /** Proportional rate reduction (RFC 6937). */
+  prrDelivered = 0;
+  prrOut = 0;
+  recoverFs = 0;
+  reorderingSeen = false;
+  reoWndMult = 1;
+  reoWndPersist = 16;
+  dsackRound = 0;
+  dsackRoundValid = false;
+  tlpEnd = 0;
+  tlpRetransmit = false;
 
   constructor(tcp: Tcp) {
     const { config } = tcp;

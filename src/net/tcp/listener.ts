@@ -130,7 +130,7 @@ export class ListenerTable {
   /** @throws IsthmusError EADDRNOTAVAIL where every port of the range has a listener */
   freePort(first: number, last: number, random: number): number {
     const count = last - first + 1;
-    const start = (random >>> 0) % count;
+    const start = ((random >>> 0) % count) | 0;
     for (let i = 0; i < count; i++) {
       const port = first + ((start + i) % count);
       if (!this.#byPort.has(port)) return port;

@@ -90,8 +90,9 @@ export function sipHigh(): number {
  * tables only, so that a peer cannot choose which slot it gets.
  */
 export function halfSipHash(key0: number, key1: number, a: number, b: number, c: number): number {
-  let v0 = key0;
-  let v1 = key1;
+  // Said to be 32-bit integers, else V8 adds the first two as doubles in every round.
+  let v0 = key0 | 0;
+  let v1 = key1 | 0;
   let v2 = 0x6c796765 ^ key0;
   let v3 = 0x74656462 ^ key1 ^ a;
   for (let i = 0; i < 6; i++) {

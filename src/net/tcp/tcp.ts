@@ -285,7 +285,8 @@ export class Tcp {
     const { firstPort, lastPort } = this.config;
     const { onPort } = this.table;
     const count = lastPort - firstPort + 1;
-    const start = this.#random() >>> 0;
+    // A small integer from here on: a port that V8 computed as a double makes a box of it in every flow.
+    const start = ((this.#random() >>> 0) % count) | 0;
     const looks = Math.min(count, UNUSED_PORT_LOOKS);
     for (let i = 0; i < looks; i++) {
       flow.localPort = firstPort + ((start + i) % count);

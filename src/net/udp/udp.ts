@@ -272,7 +272,7 @@ export class Udp {
   }
 
   #bindEphemeral(socket: UdpSocket): number {
-    const start = (this.#context.random() >>> 0) % EPHEMERAL_PORTS;
+    const start = ((this.#context.random() >>> 0) % EPHEMERAL_PORTS) | 0;
     for (let i = 0; i < EPHEMERAL_PORTS; i++) {
       const port = FIRST_EPHEMERAL_PORT + ((start + i) % EPHEMERAL_PORTS);
       if (this.#isTaken(socket, port)) continue;
