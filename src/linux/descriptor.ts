@@ -1,6 +1,6 @@
 /**
  * Descriptors across processes and plain output: taking a copy of another process's descriptor (pidfd_getfd(2)), asking
- * whether two are the same open file (kcmp(2)), and writing without being blocked for long.
+ * whether two are the same open file (kcmp(2)), writing without being blocked for long, setting a file's times exactly, giving an open file a name.
  */
 import { libcFunction, orErrno } from './libc.ts';
 import { type MappedMemory, mapArena } from './memory.ts';
@@ -23,6 +23,13 @@ const cSyscall = libcFunction<[number: number, a: number, b: number, c: number, 
 const cClose = libcFunction<[fd: number]>('close', ['int']);
 const cPoll = libcFunction<[fds: number, count: number, timeout: number]>('poll', ['long', 'long', 'int']);
 const cWrite = libcFunction<[fd: number, buffer: number, length: number]>('write', ['int', 'long', 'long'], 'long');
+const cLinkat = libcFunction<[oldDirectory: number, old: number, newDirectory: number, path: number, flags: number]>(
+  'linkat',
+  ['int', 'long', 'int', 'long', 'int'],
+);
+const AT_FDCWD = -100;
+const AT_SYMLINK_FOLLOW = 0x400;
+const cFutimens = libcFunction<[fd: number, times: number]>('futimens', ['int', 'long']);
 
 let buffer: MappedMemory | undefined;
 function memory(): MappedMemory {
@@ -73,4 +80,28 @@ export function isRetry(result: number): boolean {
 
 export function closeDescriptor(fd: number): void {
   cClose(fd);
+}
+
+/** futimens(2), in nanoseconds since 1970, which a number would round. 0 or −errno. */
+export function setFileTimes(fd: number, accessedNs: bigint, modifiedNs: bigint): number {
+  const { address } = memory();
+  const times = new BigInt64Array(4);
+  const SECOND = 1_000_000_000n;
+  for (const [i, ns] of [accessedNs, modifiedNs].entries()) {
+    const rest = ((ns % SECOND) + SECOND) % SECOND;
+    times[2 * i] = (ns - rest) / SECOND;
+    times[2 * i + 1] = rest;
+  }
+  memory().u8.set(new Uint8Array(times.buffer));
+  return orErrno(cFutimens(fd, address));
+}
+
+/** Gives an open file one more name (linkat(2)); it must still have one. `path`: bytes without a zero. 0 or −errno. */
+export function linkOpenFile(fd: number, path: Uint8Array): number {
+  const { address, u8 } = memory();
+  const old = new TextEncoder().encode(`/proc/self/fd/${fd}\0`);
+  u8.set(old);
+  u8.set(path, old.length);
+  u8[old.length + path.length] = 0;
+  return orErrno(cLinkat(AT_FDCWD, address, AT_FDCWD, address + old.length, AT_SYMLINK_FOLLOW));
 }

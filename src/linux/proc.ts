@@ -88,10 +88,12 @@ export function listDescriptors(pid: number, getdents64: number): number[] {
   return numbers.sort((a, b) => a - b);
 }
 
-/** Offset, open flags (octal in /proc; O_CLOEXEC among them) of a descriptor. */
+/** Offset, open flags (octal in /proc; O_CLOEXEC among them) of a descriptor, and which file it is. */
 export interface DescriptorInfo {
   readonly position: number;
   readonly flags: number;
+  /** The same for the same file, whatever it is called now; empty where the kernel (before 5.14) does not tell. */
+  readonly file: string;
 }
 
 export function descriptorInfo(pid: number, fd: number): DescriptorInfo | undefined {
@@ -100,7 +102,12 @@ export function descriptorInfo(pid: number, fd: number): DescriptorInfo | undefi
   const position = /^pos:\s*(\d+)/.exec(text);
   const flags = /^flags:\s*([0-7]+)/m.exec(text);
   if (!position || !flags) return undefined;
-  return { position: Number(position[1]), flags: Number.parseInt(flags[1]!, 8) };
+  const file = /^mnt_id:\s*(\d+)\nino:\s*(\d+)/m.exec(text);
+  return {
+    position: Number(position[1]),
+    flags: Number.parseInt(flags[1]!, 8),
+    file: file ? `${file[1]}:${file[2]}` : '',
+  };
 }
 
 export interface Mapping {

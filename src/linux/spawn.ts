@@ -18,10 +18,6 @@ const cActionsDup2 = libcFunction<[actions: number, from: number, to: number]>('
   'int',
 ]);
 const cActionsClose = libcFunction<[actions: number, fd: number]>('posix_spawn_file_actions_addclose', ['long', 'int']);
-const cActionsChdir = libcFunction<[actions: number, path: number]>('posix_spawn_file_actions_addchdir_np', [
-  'long',
-  'long',
-]);
 const cAttributesInit = libcFunction<[attributes: number]>('posix_spawnattr_init', ['long']);
 const cSetFlags = libcFunction<[attributes: number, flags: number]>('posix_spawnattr_setflags', ['long', 'int']);
 const cSetDefault = libcFunction<[attributes: number, set: number]>('posix_spawnattr_setsigdefault', ['long', 'long']);
@@ -35,22 +31,26 @@ const SIGKILL = 9;
 export interface SpawnOptions {
   readonly command: readonly string[];
   readonly env: Readonly<Record<string, string | undefined>>;
-  readonly cwd?: string | undefined;
   /** Descriptors of this process that become 0, 1 and 2. */
   readonly stdio: readonly [number, number, number];
 }
 
 /**
  * The program's process: a shell that has stopped itself (SIGSTOP) and will turn into the program when continued.
- * Signals are as in a fresh process: none ignored (Node ignores SIGPIPE), none blocked.
+ * Signals are as in a fresh process: none ignored (Node ignores SIGPIPE), none blocked. It is in our working directory: a
+ * child that went elsewhere before its exec would hold all our descriptors meanwhile, and a mount of ours that it waits for
+ * could not end with us.
  * @throws IsthmusError ENOENT, E2BIG, …
  */
 export function spawnStopped(options: SpawnOptions): number {
-  const argv = ['sh', '-c', 'kill -STOP $$; exec "$@"', 'sh', ...options.command];
+  const { PWD } = options.env;
+  // A shell sets PWD to where it is itself.
+  const script = `kill -STOP $$; ${PWD === undefined ? '' : 'PWD=$0; '}exec "$@"`;
+  const argv = ['sh', '-c', script, PWD ?? 'sh', ...options.command];
   const envp: string[] = [];
   for (const [name, value] of Object.entries(options.env)) if (value !== undefined) envp.push(`${name}=${value}`);
   const encoder = new TextEncoder();
-  const strings = [...argv, ...envp, '/bin/sh', options.cwd ?? ''].map((text) => encoder.encode(`${text}\0`));
+  const strings = [...argv, ...envp, '/bin/sh'].map((text) => encoder.encode(`${text}\0`));
   const pointers = (argv.length + 1 + envp.length + 1) * 8;
   let bytes = 2048 + pointers;
   for (const string of strings) bytes += string.length;
@@ -78,7 +78,6 @@ function spawn(arena: MappedMemory, strings: Uint8Array[], args: number, envs: n
   for (let i = 0; i < args; i++) pointer(i, addresses[i]!);
   for (let i = 0; i < envs; i++) pointer(args + 1 + i, addresses[args + i]!);
   const path = addresses[args + envs]!;
-  const cwd = addresses[args + envs + 1]!;
   const actions = address + 64;
   const attributes = address + 512;
   cActionsInit(actions);
@@ -91,10 +90,9 @@ function spawn(arena: MappedMemory, strings: Uint8Array[], args: number, envs: n
     if (target < 0) cActionsClose(actions, source);
     else cActionsDup2(actions, source, target);
   }
-  if (options.cwd !== undefined) cActionsChdir(actions, cwd);
   const errno = cSpawn(address, path, actions, attributes, address + 2048, address + 2048 + (args + 1) * 8);
   cActionsDestroy(actions);
-  if (errno !== 0) throw systemError(errno, 'posix_spawn', options.cwd);
+  if (errno !== 0) throw systemError(errno, 'posix_spawn', '/bin/sh');
   const pid = u32[0]!;
   const got = waitFor(pid, WALL | WUNTRACED);
   if (got !== pid || waited.ended) {

@@ -23,6 +23,8 @@
  * only insists that a process's own checkpoints commit oldest first.
  */
 
+import type { JournalLimits } from './local-journal.ts';
+
 /** A process number, as the kernel (and FUSE requests of this machine) give it. */
 export type Pid = number;
 /** Never reused within a run; ascending in the order of creation. */
@@ -61,9 +63,11 @@ export type ProcessEvent =
       readonly dependsOn: readonly CheckpointId[];
     }
   | { readonly type: 'execed'; readonly pid: Pid }
-  /** Answer to `checkpoint`, or to `proceed` where one was needed. The call runs again from now on, speculatively. */
+  /** Answer to `checkpoint`, or to `proceed` where one was needed; or an eager one. The call runs again from now on, speculatively. */
   | { readonly type: 'checkpointed'; readonly pid: Pid; readonly checkpoint: CheckpointId; readonly token: number }
-  /** Answer to `checkpoint`. `replied` says whether the reply given with the command has been written. */
+  /** Answer to `detain`: it stands behind the call, until `resume`. */
+  | { readonly type: 'detained'; readonly pid: Pid; readonly token: number }
+  /** Answer to `checkpoint` or `detain`. `replied` says whether the reply given with the command has been written. */
   | {
       readonly type: 'refused';
       readonly pid: Pid;
@@ -162,6 +166,21 @@ export interface ProcessBackend {
   checkpoint(pid: Pid, token: number, reply?: Reply): void;
 
   /**
+   * Interrupts `pid`, writes `reply`, and keeps it stopped behind the interrupted call. Answered by `detained` or `refused`
+   * as a checkpoint is. For calls whose success the kernel must not believe in, since it could not take it back.
+   */
+  detain(pid: Pid, token: number, reply: Reply): void;
+
+  /** A detained process goes on with this result of its call; null: it makes the call again. */
+  resume(pid: Pid, result: number | null): void;
+
+  /**
+   * From now on (or not any more) the backend takes checkpoints by itself where the engine would have to ask for one: at a call
+   * that changes the mount, after one that cannot be taken back. They are told by `checkpointed` with token 0.
+   */
+  eager(on: boolean): void;
+
+  /**
    * Answers `needs`: the process goes on, depending on the child from now on. With `fresh` (or where the process has no
    * open checkpoint) a checkpoint is taken first and told by `checkpointed` with `token`; otherwise its newest one must
    * do, and the engine makes that one depend on the child's.
@@ -200,11 +219,18 @@ export interface LaunchOptions {
   readonly stdio?: readonly [number, number, number];
   /** Directories whose files the mount's speculation answers for; absolute, without symbolic links. */
   readonly mounts?: readonly string[];
+  /**
+   * Local directories, absolute, without symbolic links, in which speculating processes may change files: the changes are
+   * recorded and put back on a rollback. Every process of the run then stops at its calls. Default: none.
+   */
+  readonly locals?: readonly string[];
+  /** What may be recorded of them. Default 64 MiB of data, 4096 changes. */
+  readonly journal?: JournalLimits;
   /** Processor for the tracer and the program: a stop costs several times less. Default: the last one allowed; −1: none. */
   readonly cpu?: number;
   /** Bytes of output that may be withheld; a writer beyond it waits for the truth. Default 8 MiB. */
   readonly maxWithheldBytes?: number;
-  /** Open checkpoints at once. Default 64. */
+  /** Open checkpoints at once. Default 256. */
   readonly maxCheckpoints?: number;
   /** For tests: stop every process before every `everyCall`-th system call and ask (event `atCall`). */
   readonly everyCall?: number;

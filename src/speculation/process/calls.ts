@@ -2,17 +2,37 @@
  * What happens at the entry and the end of a traced process's system call: the table's verdict carried out.
  * It resumes, holds or answers the process; waits for children are in children.ts.
  */
+import { descriptorInfo } from '../../linux/proc.ts';
 import { readMemory } from '../../linux/process-memory.ts';
 import { callArchitecture, callArgument, callArgumentInt, callNumber } from '../../linux/ptrace.ts';
+import type { Verdict } from './call-view.ts';
 import { awaitChild, onExitHeld, onWaitEnd } from './children.ts';
 import type { TracerCore } from './core.ts';
-import { SYSTEM_CALLS, type Verdict } from './syscalls.ts';
+import { canUndoExec, isPlainProgram } from './restore-program.ts';
+import { SYSTEM_CALLS } from './syscalls.ts';
 import { dependencies, Hold, isSpeculative, type Tracee } from './tracee.ts';
+import { readVectors } from './vectors.ts';
 
 const DEFAULT_MAX_WITHHELD = 8 << 20;
 /** One write is withheld up to this; a longer one is short, as it may be. */
 const MAX_WRITE_BYTES = 1 << 20;
+const ERRNO_TEXT_BUSY = 26;
 const WAITS = new Set(['wait4', 'waitid']);
+
+/** Calls that move a descriptor's position, and which arguments are the descriptors. */
+const MOVES: Readonly<Record<string, readonly number[]>> = {
+  read: [0],
+  readv: [0],
+  preadv2: [0],
+  write: [0],
+  writev: [0],
+  pwritev2: [0],
+  lseek: [0],
+  getdents: [0],
+  getdents64: [0],
+  sendfile: [0, 1],
+  copy_file_range: [0, 2],
+};
 
 /** The process stands before a call (read by `readCall`), nothing else is wanted of it. */
 export function onEntry(core: TracerCore, tracee: Tracee): void {
@@ -23,18 +43,39 @@ export function onEntry(core: TracerCore, tracee: Tracee): void {
     else core.go(tracee);
     return;
   }
+  if (tracee.truthNext) {
+    if (isSpeculative(tracee)) {
+      core.hold(tracee, name, 'a parked copy has the file open');
+      return;
+    }
+    tracee.truthNext = false;
+  }
+  if (!core.local.maySee(tracee, name)) {
+    core.hold(tracee, name, 'another process has changed it, perhaps', Hold.LOCAL);
+    return;
+  }
   if (!isSpeculative(tracee)) {
     if (WAITS.has(name)) awaitChild(core, tracee, name as 'wait4' | 'waitid');
     else if (name === 'exit_group' && tracee.toReap.size > 0) reapBeforeExit(core, tracee);
     else core.go(tracee);
     return;
   }
+  const moved = MOVES[name];
+  if (moved !== undefined) noteMoves(tracee, moved);
   const rule = SYSTEM_CALLS[name];
   if (number < 0) {
     core.go(tracee);
     return;
   }
   carryOut(core, tracee, name, rule ? rule(core.call.of(tracee)) : `wait: ${name}`);
+}
+
+/** Notes in whose positions the call may move. */
+function noteMoves(tracee: Tracee, descriptors: readonly number[]): void {
+  for (const at of descriptors) {
+    const file = descriptorInfo(tracee.pid, callArgumentInt(at))?.file;
+    if (file !== undefined) for (const { moved } of dependencies(tracee)) moved.add(file);
+  }
 }
 
 /** What it was told of, and parked copies of it, would be left to init as zombies. */
@@ -53,6 +94,10 @@ function carryOut(core: TracerCore, tracee: Tracee, name: string, verdict: Verdi
     case 'allow':
       core.go(tracee);
       return;
+    case 'write inside':
+      if (core.isUnreadPipe(tracee, callArgumentInt(0))) core.hold(tracee, name, 'nobody reads this pipe');
+      else core.go(tracee);
+      return;
     case 'withhold':
       withhold(core, tracee, name);
       return;
@@ -67,8 +112,8 @@ function carryOut(core: TracerCore, tracee: Tracee, name: string, verdict: Verdi
       onExitHeld(core, tracee);
       return;
     case 'exec':
-      if (tracee.checkpoints.length === 0) core.go(tracee);
-      else core.hold(tracee, name, 'another program takes the place of one that has a checkpoint');
+      if (tracee.checkpoints.length === 0 || canTakeBackExec(core, tracee, name)) core.go(tracee);
+      else core.hold(tracee, name, 'a program that could not be taken back');
       return;
     case 'await child':
       awaitChild(core, tracee, name as 'wait4' | 'waitid');
@@ -81,6 +126,9 @@ function carryOut(core: TracerCore, tracee: Tracee, name: string, verdict: Verdi
       for (const checkpoint of tracee.checkpoints) checkpoint.alternateStackChanged = true;
       core.go(tracee);
       return;
+    case 'change local':
+      changeLocal(core, tracee, name);
+      return;
     case 'make pipe':
       tracee.makingPipe = callArgument(0);
       core.go(tracee);
@@ -88,6 +136,27 @@ function carryOut(core: TracerCore, tracee: Tracee, name: string, verdict: Verdi
     default:
       core.hold(tracee, name, verdict.slice('wait: '.length));
   }
+}
+
+/** Whether the old program can be put back after this exec. */
+function canTakeBackExec(core: TracerCore, tracee: Tracee, name: string): boolean {
+  if (!canUndoExec()) return false;
+  const call = core.call.of(tracee);
+  const at = name === 'execveat';
+  // The mount is not looked at from here: its requests may wait for this very process.
+  if (call.path(at ? 1 : 0, at ? 0 : -1) === 'mount') return false;
+  const path = call.absolutePath(at ? 1 : 0, at ? 0 : -1);
+  return path === undefined || isPlainProgram(path);
+}
+
+function changeLocal(core: TracerCore, tracee: Tracee, name: string): void {
+  const recorded = core.local.record(tracee, name);
+  if (typeof recorded === 'string') {
+    core.hold(tracee, name, recorded);
+    return;
+  }
+  tracee.changing = recorded;
+  core.go(tracee);
 }
 
 function withhold(core: TracerCore, tracee: Tracee, name: string): void {
@@ -102,7 +171,7 @@ function withhold(core: TracerCore, tracee: Tracee, name: string): void {
     return;
   }
   const fd = callArgumentInt(0);
-  if (!core.output.add(tracee, fd, bytes, dependencies(tracee))) {
+  if (core.isUnreadPipe(tracee, fd) || !core.output.add(tracee, fd, bytes, dependencies(tracee))) {
     core.hold(tracee, name, 'nobody reads this output');
     return;
   }
@@ -124,16 +193,14 @@ function outputOf(tracee: Tracee, name: string): Uint8Array | undefined {
       return readMemory(tracee.pid, callArgument(1), Math.min(callArgument(2), MAX_WRITE_BYTES));
     }
     if (name !== 'writev') return undefined;
-    const count = callArgumentInt(2);
-    if (count <= 0 || count > 1024) return undefined;
-    const vectors = readMemory(tracee.pid, callArgument(1), count * 16);
-    const view = new DataView(vectors.buffer, vectors.byteOffset);
+    const vectors = readVectors(tracee.pid, callArgument(1), callArgumentInt(2));
+    if (vectors.length === 0) return undefined;
     const pieces: Uint8Array[] = [];
     let total = 0;
-    for (let i = 0; i < count && total < MAX_WRITE_BYTES; i++) {
-      const length = Math.min(Number(view.getBigUint64(i * 16 + 8, true)), MAX_WRITE_BYTES - total);
-      if (length > 0) pieces.push(readMemory(tracee.pid, Number(view.getBigUint64(i * 16, true)), length));
-      total += length;
+    for (const { address, length } of vectors) {
+      const wanted = Math.min(length, MAX_WRITE_BYTES - total);
+      if (wanted > 0) pieces.push(readMemory(tracee.pid, address, wanted));
+      total += wanted;
     }
     return Buffer.concat(pieces);
   } catch {
@@ -143,6 +210,17 @@ function outputOf(tracee: Tracee, name: string): Uint8Array | undefined {
 
 /** The process has just finished a call, nothing else is wanted of it. */
 export function onEnd(core: TracerCore, tracee: Tracee, result: number): void {
+  if (tracee.changing) {
+    if (result < 0) core.journal.drop(tracee.changing);
+    tracee.changing = undefined;
+  }
+  if (result === -ERRNO_TEXT_BUSY && isSpeculative(tracee)) {
+    tracee.truthNext = true;
+    const { registers } = core.injector;
+    registers.read(tracee.pid);
+    core.repeat(tracee, registers.save());
+    return;
+  }
   if (tracee.makingPipe !== 0) {
     const at = tracee.makingPipe;
     tracee.makingPipe = 0;
@@ -163,7 +241,7 @@ export function onEnd(core: TracerCore, tracee: Tracee, result: number): void {
 export function reconsider(core: TracerCore, tracee: Tracee): void {
   if (tracee.ended || tracee.doomed || tracee.undo) return;
   if (tracee.hold === Hold.NONE || tracee.hold === Hold.ASKED) return;
-  if (tracee.hold === Hold.NEEDS) {
+  if (tracee.hold === Hold.NEEDS || tracee.hold === Hold.LOCAL) {
     core.again(tracee);
     return;
   }

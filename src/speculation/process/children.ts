@@ -15,7 +15,7 @@ import {
 import type { SavedRegisters } from '../../linux/registers.ts';
 import type { ExitStatus, Pid } from './backend.ts';
 import type { TracerCore } from './core.ts';
-import { Hold, isSpeculative, Stop, type Tracee } from './tracee.ts';
+import { Hold, isSpeculative, learnFrom, Stop, type Tracee } from './tracee.ts';
 import { answerWait, asksFor, canBeAnswered, type WaitRequest, waitRequest } from './waits.ts';
 
 export const SIGCHLD = 17;
@@ -152,6 +152,7 @@ export function tellWaiter(core: TracerCore, tracee: Tracee, registers: SavedReg
   const child = [...tracee.children].find((one) => one.pid === pid);
   if (!child?.exitStatus || !hasFinished(child) || !asksFor(request, tracee.pid, pid)) return false;
   child.toldAfter = tracee.checkpoints.at(-1);
+  learnFrom(tracee, child);
   tracee.asked.delete(child.pid);
   tracee.toReap.add(child.pid);
   tracee.swallow.add(child.pid);

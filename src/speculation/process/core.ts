@@ -1,15 +1,27 @@
 /**
  * What all parts of the tracer share: processes, parked copies, withheld output, counts, and how a process goes on.
- * It resumes and kills traced processes; it never waits for them.
+ * It resumes and kills traced processes; it waits only for a parked copy to stop or to end.
  */
 import { writeSync } from 'node:fs';
 import { readProcLink, statusField } from '../../linux/proc.ts';
-import { interrupt, readCall, reapOrphan, resume, resumeToCall, sendSignal, waitFor } from '../../linux/ptrace.ts';
+import {
+  interrupt,
+  readCall,
+  reapOrphan,
+  resume,
+  resumeToCall,
+  sendSignal,
+  waited,
+  waitFor,
+} from '../../linux/ptrace.ts';
 import type { SavedRegisters } from '../../linux/registers.ts';
 import type { BackendCounts, CheckpointId, ExitStatus, LaunchOptions, Pid, ProcessEvent } from './backend.ts';
 import { TracedCall } from './descriptors.ts';
 import { Injector } from './injector.ts';
+import { LocalCalls } from './local-calls.ts';
+import { LocalJournal } from './local-journal.ts';
 import { WithheldOutput } from './output.ts';
+import { PipeReaders } from './pipe-readers.ts';
 import { type Checkpoint, dependencies, Hold, isSpeculative, Stop, type Tracee } from './tracee.ts';
 
 const SIGKILL = 9;
@@ -34,6 +46,9 @@ export class TracerCore {
   /** Pipes made speculatively: they exist only as long as these checkpoints are neither committed nor undone. */
   readonly pipes = new Map<string, Set<Checkpoint>>();
   readonly call: TracedCall;
+  readonly journal: LocalJournal;
+  readonly local: LocalCalls;
+  readonly #pipeReaders: PipeReaders;
   readonly counts: BackendCounts = {
     stops: 0,
     checkpoints: 0,
@@ -65,10 +80,14 @@ export class TracerCore {
     this.output = new WithheldOutput(process.pid);
     this.call = new TracedCall({
       mounts: options.mounts ?? [],
+      locals: options.locals ?? [],
       stdio: options.stdio ?? [0, 1, 2],
       ownPid: process.pid,
       isInsidePipe: (name, tracee) => this.#isInside(name, tracee),
     });
+    this.#pipeReaders = new PipeReaders(this.injector.numbers.getdents64!);
+    this.journal = new LocalJournal(options.locals ?? [], options.journal);
+    this.local = new LocalCalls(this.journal, this.call);
     for (const [name, number] of Object.entries(this.injector.numbers)) this.#names[number] = name;
   }
 
@@ -89,7 +108,8 @@ export class TracerCore {
       tracee.watched ||
       tracee.toReap.size > 0 ||
       tracee.dead.owes ||
-      (this.options.everyCall ?? 0) > 0
+      (this.options.everyCall ?? 0) > 0 ||
+      (this.options.locals ?? []).length > 0
     );
   }
 
@@ -107,9 +127,9 @@ export class TracerCore {
     else resume(tracee.pid, signal);
   }
 
-  /** Keeps it at the entry of a call until it depends on nothing. */
-  hold(tracee: Tracee, call: string, why: string): void {
-    tracee.hold = Hold.TRUTH;
+  /** Keeps it at the entry of a call until it depends on nothing, or what it would see is settled. */
+  hold(tracee: Tracee, call: string, why: string, hold: typeof Hold.TRUTH | typeof Hold.LOCAL = Hold.TRUTH): void {
+    tracee.hold = hold;
     this.counts.held++;
     this.log(() => `hold ${tracee.pid} at ${call}: ${why}`);
     this.emit({ type: 'held', pid: tracee.pid, call, why });
@@ -155,6 +175,16 @@ export class TracerCore {
     sendSignal(checkpoint.copy, SIGKILL);
     copy.owner.toReap.add(checkpoint.copy);
     copy.owner.swallow.add(checkpoint.copy);
+    if (!checkpoint.closesLate) return;
+    // Whoever writes to that pipe next must find nobody there, and who executes that file no writer.
+    do if (waitFor(checkpoint.copy) < 0) return;
+    while (!waited.ended);
+    this.copyEnded(checkpoint.copy, copy);
+  }
+
+  copyEnded(pid: Pid, { owner }: Copy): void {
+    this.copies.delete(pid);
+    this.becameReapable(owner, pid);
   }
 
   /** Something has ended that `owner` (if it lives) must reap unseen. */
@@ -196,14 +226,21 @@ export class TracerCore {
     const { parent } = tracee;
     parent?.children.delete(tracee);
     for (const child of tracee.children) child.parent = undefined;
-    for (const checkpoint of tracee.checkpoints.splice(0)) {
-      this.killCopy(checkpoint);
-      if (checkpoint.state === 'open') checkpoint.state = 'undone';
-      this.checkpoints.delete(checkpoint.id);
-    }
+    for (const checkpoint of tracee.checkpoints) this.killCopy(checkpoint);
+    // What one that was killed has done is still to be kept or undone.
+    if (tracee.doomed) this.dropCheckpoints(tracee, 0);
     // Its zombies are ours now.
     for (const pid of tracee.dead.zombies) if (!this.tracees.has(pid) && !this.copies.has(pid)) reapOrphan(pid);
     for (const pid of tracee.reapable) reapOrphan(pid);
+  }
+
+  /** Its checkpoints from the `from`-th on are undone. */
+  dropCheckpoints(tracee: Tracee, from: number): void {
+    for (const checkpoint of tracee.checkpoints.splice(from)) {
+      checkpoint.state = 'undone';
+      this.checkpoints.delete(checkpoint.id);
+      this.killCopy(checkpoint);
+    }
   }
 
   /** A pipe made by the call that a process has just finished. */
@@ -212,6 +249,13 @@ export class TracerCore {
       const name = readProcLink(`/proc/${tracee.pid}/fd/${fd}`);
       if (name?.startsWith('pipe:')) this.pipes.set(name, new Set(dependencies(tracee)));
     }
+  }
+
+  /** Whether the descriptor is a pipe that only parked copies could read: nobody reads it, but a write would not fail. */
+  isUnreadPipe({ pid }: Tracee, fd: number): boolean {
+    const link = readProcLink(`/proc/${pid}/fd/${fd}`);
+    if (!link?.startsWith('pipe:')) return false;
+    return this.#pipeReaders.isHeldByCopiesOnly(link, this.tracees.keys(), this.copies);
   }
 
   /** Whether SIGCHLD would run a handler of its program. */

@@ -8,7 +8,7 @@ import { readProcLink } from '../../linux/proc.ts';
 import { readCString, readMemory } from '../../linux/process-memory.ts';
 import { callArgument, callArgumentInt } from '../../linux/ptrace.ts';
 import type { Pid } from './backend.ts';
-import type { CallView, Target } from './syscalls.ts';
+import type { CallView, Target } from './call-view.ts';
 import type { Tracee } from './tracee.ts';
 
 const AT_FDCWD = -100;
@@ -18,6 +18,8 @@ const latin1 = new TextDecoder('latin1');
 export interface Surroundings {
   /** Absolute paths of speculative mounts. */
   readonly mounts: readonly string[];
+  /** Absolute paths of local directories whose changes can be undone. */
+  readonly locals: readonly string[];
   /** Descriptors of this process that the program was started with: writing to them is output whatever they are. */
   readonly stdio: readonly number[];
   readonly ownPid: Pid;
@@ -66,7 +68,7 @@ export class TracedCall implements CallView {
 
   target(fd: number): Target {
     const { pid } = this.#tracee;
-    const link = readProcLink(`/proc/${pid}/fd/${fd}`);
+    const link = this.link(fd);
     if (link === undefined) return 'none';
     if (link.startsWith('pipe:')) return this.#around.isInsidePipe(link, this.#tracee) ? 'inside' : 'pipe';
     if (link.startsWith('socket:')) return 'socket';
@@ -77,18 +79,32 @@ export class TracedCall implements CallView {
     for (const own of this.#around.stdio) {
       if (sameOpenFile(pid, fd, this.#around.ownPid, own)) return 'terminal';
     }
-    return 'file';
+    return this.isLocal(link) ? 'local' : 'file';
   }
 
-  path(i: number, directory: number): 'mount' | 'device' | 'elsewhere' {
+  /** What a descriptor leads to, as /proc says it. */
+  link(fd: number): string | undefined {
+    return readProcLink(`/proc/${this.#tracee.pid}/fd/${fd}`);
+  }
+
+  /** Whether a path is in one of the local directories (and not in a mount below it). */
+  isLocal(path: string): boolean {
+    return isUnder(path, this.#around.locals) && !isUnder(path, this.#around.mounts);
+  }
+
+  path(i: number, directory: number): 'mount' | 'device' | 'local' | 'elsewhere' {
     const path = this.absolutePath(i, directory);
     if (path === undefined) return 'mount'; // unreadable: the call fails by itself
     if (DEVICES.has(path) || path === '/dev/tty') return 'device';
-    return isUnder(path, this.#around.mounts) ? 'mount' : 'elsewhere';
+    if (isUnder(path, this.#around.mounts)) return 'mount';
+    return this.isLocal(path) ? 'local' : 'elsewhere';
   }
 
-  /** The path at argument i made absolute by its text; undefined where it cannot be read. Bytes, a character each. */
-  absolutePath(i: number, directory: number): string | undefined {
+  /**
+   * The path at argument i made absolute by its text; undefined where it cannot be read (or, if `plain`, goes up on its way,
+   * perhaps from where a symbolic link leads). Bytes, a character each.
+   */
+  absolutePath(i: number, directory: number, plain = false): string | undefined {
     const { pid } = this.#tracee;
     let path: string;
     try {
@@ -106,6 +122,7 @@ export class TracedCall implements CallView {
     }
     const parts: string[] = [];
     for (const part of path.split('/')) {
+      if (part === '..' && plain) return undefined;
       if (part === '..') parts.pop();
       else if (part !== '' && part !== '.') parts.push(part);
     }

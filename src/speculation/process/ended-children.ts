@@ -89,6 +89,8 @@ export class EndedChildren {
    * created after it, which the program must not meet.
    */
   goBack(checkpoint: CheckpointId): Pid[] {
+    // A wait may have come to its end in the kernel while the process was already being taken back.
+    this.waitedFor(checkpoint);
     for (const [pid, { child, since }] of this.#told) {
       if (since < checkpoint) continue;
       this.#told.delete(pid);

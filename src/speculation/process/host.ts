@@ -3,6 +3,7 @@
  * It owns the thread and rings the bell; it never waits for the tracer, which may itself wait for a FUSE reply of ours.
  */
 import { MessageChannel, type MessagePort, receiveMessageOnPort, Worker } from 'node:worker_threads';
+import { IsthmusError } from '../../errors.ts';
 import { getAffinity } from '../../linux/affinity.ts';
 import { sendSignal } from '../../linux/ptrace.ts';
 import type { CheckpointId, LaunchOptions, Pid, ProcessBackend, ProcessEvent, Reply } from './backend.ts';
@@ -20,6 +21,8 @@ export class ProcessHost implements ProcessBackend {
   readonly #onExit = (): void => this.#send({ do: 'close' });
   #bell = 0;
   #early = 0;
+  /** Commands have been sent for which the bell is still to be rung. */
+  #unheard = false;
   #over = false;
 
   constructor(options: LaunchOptions, listener: (event: ProcessEvent) => void) {
@@ -64,12 +67,31 @@ export class ProcessHost implements ProcessBackend {
     this.#send({ do: 'checkpoint', pid, token, reply });
   }
 
+  detain(pid: Pid, token: number, reply: Reply): void {
+    this.#send({ do: 'detain', pid, token, reply });
+  }
+
+  resume(pid: Pid, result: number | null): void {
+    this.#send({ do: 'resume', pid, result });
+  }
+
+  eager(on: boolean): void {
+    this.#send({ do: 'eager', on });
+  }
+
   proceed(pid: Pid, child: Pid, token: number, fresh: boolean): void {
     this.#send({ do: 'proceed', pid, child, token, fresh });
   }
 
+  /** Many come together, and none is urgent: the bell is rung once for all. */
   commit(checkpoint: CheckpointId): void {
-    this.#send({ do: 'commit', checkpoint });
+    if (this.#over) return;
+    this.#port.postMessage({ do: 'commit', checkpoint } satisfies Command);
+    if (this.#unheard) return;
+    this.#unheard = true;
+    setImmediate(() => {
+      if (this.#unheard && !this.#over) this.#ring();
+    });
   }
 
   rollback(checkpoints: readonly CheckpointId[]): void {
@@ -94,12 +116,23 @@ export class ProcessHost implements ProcessBackend {
     else if ('bell' in message) {
       this.#bell = message.bell;
       if (this.#early > 0) sendSignal(this.#bell, SIGURG);
+    } else if ('failure' in message) {
+      const { error, details } = message.failure;
+      this.#listener({
+        type: 'failed',
+        error: details === null ? error : new IsthmusError(error.message, { ...details, cause: error }),
+      });
     } else setTimeout(() => this.#send({ do: 'output' }), RETRY_MS);
   }
 
   #send(command: Command): void {
     if (this.#over) return;
     this.#port.postMessage(command);
+    this.#ring();
+  }
+
+  #ring(): void {
+    this.#unheard = false;
     if (this.#bell === 0) this.#early++;
     else sendSignal(this.#bell, SIGURG);
   }

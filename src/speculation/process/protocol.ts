@@ -6,6 +6,9 @@ import type { CheckpointId, LaunchOptions, Pid, ProcessEvent, Reply } from './ba
 export type Command =
   | { readonly do: 'start' }
   | { readonly do: 'checkpoint'; readonly pid: Pid; readonly token: number; readonly reply: Reply | undefined }
+  | { readonly do: 'detain'; readonly pid: Pid; readonly token: number; readonly reply: Reply }
+  | { readonly do: 'resume'; readonly pid: Pid; readonly result: number | null }
+  | { readonly do: 'eager'; readonly on: boolean }
   | {
       readonly do: 'proceed';
       readonly pid: Pid;
@@ -24,8 +27,17 @@ export type Command =
 export type Message =
   | { readonly event: ProcessEvent }
   | { readonly bell: Pid }
+  /** The tracer is over. */
+  | { readonly failure: Failure }
   /** Ask for `output` again a little later: somebody does not take it. */
   | { readonly later: true };
+
+/** An error, as far as it comes through between threads: of its own properties only these. */
+export interface Failure {
+  readonly error: Error;
+  /** Of an IsthmusError. */
+  readonly details: { readonly code: string; readonly errno: number; readonly syscall: string | undefined } | null;
+}
 
 export interface WorkerSetUp {
   readonly options: LaunchOptions;

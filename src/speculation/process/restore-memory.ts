@@ -12,6 +12,7 @@ const MAP_SHARED = 1;
 const MAP_PRIVATE = 2;
 const MAP_FIXED = 0x10;
 const MAP_ANONYMOUS = 0x20;
+const MAP_GROWSDOWN = 0x100;
 const PAGE = 4096;
 const VECTOR_BYTES = 16;
 const MAX_VECTORS = PAGE / VECTOR_BYTES;
@@ -26,6 +27,8 @@ export interface MemoryRestore {
   readonly copy: number;
   /** A page of the process for our structures; it stays. */
   readonly page: number;
+  /** It is another program's memory: where its heap ends is told to the kernel later. */
+  readonly execed: boolean;
   inject(name: string, ...args: number[]): number;
   injectCopy(name: string, ...args: number[]): number;
 }
@@ -50,8 +53,10 @@ function isSame(a: Mapping, b: Mapping): boolean {
 
 export function restoreMemory(work: MemoryRestore): void {
   const { pid, copy, page, inject, injectCopy } = work;
-  const end = injectCopy('brk', 0);
-  if (inject('brk', 0) !== end) inject('brk', end);
+  if (!work.execed) {
+    const end = injectCopy('brk', 0);
+    if (inject('brk', 0) !== end) inject('brk', end);
+  }
   const wanted = readMappings(copy).filter((mapping) => !isKernels(mapping));
   const have = readMappings(pid).filter((mapping) => !isKernels(mapping));
   const copied = new RangeList(work);
@@ -111,7 +116,7 @@ export function restoreMemory(work: MemoryRestore): void {
       return;
     }
     const initial = readable ? PROT_READ | PROT_WRITE : final;
-    const flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED;
+    const flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | (want.name === '[stack]' ? MAP_GROWSDOWN : 0);
     if (inject('mmap', start, stop - start, initial, flags, -1, 0) < 0) throw new Error('injected mmap failed');
     if (!readable) return;
     copied.add(start, stop, 'new');

@@ -10,6 +10,8 @@ import { readRegisterSet, readRseq, writeRegisterSet, writeSignalMask } from '..
 import { isUnder } from './descriptors.ts';
 import type { Injector } from './injector.ts';
 import { restoreMemory } from './restore-memory.ts';
+import { kernelPages, moveKernelPages, restoreProgram } from './restore-program.ts';
+import { dropOwnSignals } from './signals.ts';
 import type { Checkpoint, Tracee } from './tracee.ts';
 
 const PROT_READ_WRITE = 3;
@@ -24,6 +26,7 @@ const RSEQ_UNREGISTER = 1;
 const SIGACTION_BYTES = 32;
 const STACK_BYTES = 24;
 const EXTENDED_STATE_BYTES = 1 << 15;
+const ALL_ACTIONS: ReadonlySet<number> = new Set(Array.from({ length: 64 }, (_, i) => i + 1));
 
 let extended: { address: number } | undefined;
 
@@ -35,24 +38,34 @@ export function restoreInPlace(
   mounts: readonly string[],
 ): void {
   const { pid } = tracee;
-  const { copy } = checkpoint;
-  const inject = (name: string, ...args: number[]): number => injector.call(pid, tracee.instruction, name, args);
-  const injectCopy = (name: string, ...args: number[]): number => injector.call(copy, tracee.instruction, name, args);
+  const { copy, execed } = checkpoint;
+  let { instruction } = tracee;
+  const copyInstruction = execed ? injector.findInstruction(copy) : instruction;
+  const inject = (name: string, ...args: number[]): number => injector.call(pid, instruction, name, args);
+  const injectCopy = (name: string, ...args: number[]): number => injector.call(copy, copyInstruction, name, args);
   injector.blockSignals(pid);
-  const place = freePlace(pid, copy);
+  const kernel = kernelPages(pid);
+  const place = freePlace(pid, copy, PAGE + kernel.length);
   const page = must('mmap', inject('mmap', place, PAGE, PROT_READ_WRITE, MAP_PRIVATE_ANONYMOUS | MAP_FIXED, -1, 0));
+  dropOwnSignals(pid, page, inject);
   // The kernel writes to this area whenever it likes: it must not lie where memory goes away.
   const rseq = readRseq(pid);
   const wantedRseq = readRseq(copy);
-  const moved = rseq?.address !== wantedRseq?.address;
+  const moved = execed || rseq?.address !== wantedRseq?.address;
   if (rseq && moved) must('rseq', inject('rseq', rseq.address, rseq.length, RSEQ_UNREGISTER, rseq.signature));
-  restoreMemory({ pid, copy, page, inject, injectCopy });
+  if (execed) instruction += moveKernelPages(pid, place + PAGE, inject);
+  restoreMemory({ pid, copy, page, execed, inject, injectCopy });
+  if (execed) {
+    instruction += moveKernelPages(pid, kernelPages(copy).base, inject);
+    tracee.instruction = instruction;
+    restoreProgram(pid, copy, page, inject, injectCopy);
+  }
   if (wantedRseq && moved) inject('rseq', wantedRseq.address, wantedRseq.length, 0, wantedRseq.signature);
   restoreDescriptors(injector, tracee, checkpoint, inject);
   askSizes(injector, pid, page, mounts, inject);
   for (const [fd, position] of checkpoint.positions) {
     const now = descriptorInfo(pid, fd);
-    if (now && now.position !== position) inject('lseek', fd, position, 0);
+    if (now && now.position !== position && checkpoint.moved.has(now.file)) inject('lseek', fd, position, 0);
   }
   if (readProcLink(`/proc/${pid}/cwd`) !== readProcLink(`/proc/${copy}/cwd`)) {
     writeMemory(pid, page, new TextEncoder().encode(`/proc/${copy}/cwd\0`));
@@ -60,14 +73,17 @@ export function restoreInPlace(
   }
   const umask = statusField(copy, 'Umask');
   if (umask !== undefined && umask !== statusField(pid, 'Umask')) inject('umask', Number.parseInt(umask, 8));
-  if (checkpoint.actionsChanged.size > 0 || checkpoint.alternateStackChanged) {
+  // An exec sets all handlers to the default.
+  const actions = execed ? ALL_ACTIONS : checkpoint.actionsChanged;
+  const stack = execed || checkpoint.alternateStackChanged;
+  if (actions.size > 0 || stack) {
     const copyPage = must('mmap', injectCopy('mmap', 0, PAGE, PROT_READ_WRITE, MAP_PRIVATE_ANONYMOUS, -1, 0));
-    for (const signal of checkpoint.actionsChanged) {
+    for (const signal of actions) {
       if (injectCopy('rt_sigaction', signal, 0, copyPage, 8) < 0) continue;
       writeMemory(pid, page, readMemory(copy, copyPage, SIGACTION_BYTES));
       inject('rt_sigaction', signal, page, 0, 8);
     }
-    if (checkpoint.alternateStackChanged && injectCopy('sigaltstack', 0, copyPage) === 0) {
+    if (stack && injectCopy('sigaltstack', 0, copyPage) === 0) {
       writeMemory(pid, page, readMemory(copy, copyPage, STACK_BYTES));
       inject('sigaltstack', page, 0);
     }
@@ -77,11 +93,11 @@ export function restoreInPlace(
   injector.unblockSignals(pid, checkpoint.mask);
 }
 
-/** An address where neither has anything, so that our page is in nobody's way. */
-function freePlace(pid: number, copy: number): number {
+/** An address where neither has anything, so that what we put there is in nobody's way. */
+function freePlace(pid: number, copy: number, length: number): number {
   const mappings = [...readMappings(pid), ...readMappings(copy)];
   for (let place = 0x10000000; ; place += 0x10000000) {
-    if (!mappings.some(({ start, end }) => start < place + PAGE && end > place)) return place;
+    if (!mappings.some(({ start, end }) => start < place + length && end > place)) return place;
   }
 }
 

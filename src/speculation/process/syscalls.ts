@@ -3,46 +3,10 @@
  * the small interface CallView and gives a verdict; a call that is not here waits for the truth.
  *
  * Calls are allowed when all they change goes away with the process or is put back from its checkpoint (memory,
- * descriptors, positions of files, working directory, umask, signal actions), or lies on the mount, whose own speculation
- * answers for it.
+ * descriptors, positions of files, working directory, umask, signal actions), lies on the mount, whose own speculation
+ * answers for it, or is recorded in the journal of local directories.
  */
-
-/** What a descriptor is. */
-export type Target =
-  | 'mount' // a file or directory on a speculative mount
-  | 'file' // another regular file or directory
-  | 'device' // /dev/null and its kin: written data goes nowhere, read data is the same for all
-  | 'inside' // a pipe that only exists because of the speculation, and ends with it
-  | 'pipe'
-  | 'socket'
-  | 'terminal'
-  | 'other'
-  | 'none'; // not open: the call fails
-
-export interface CallView {
-  /** Argument i as an int, or as an address or size. */
-  int(i: number): number;
-  size(i: number): number;
-  /** The 32-bit word at `size(i) + offset` in the caller's memory; 0 if it cannot be read. */
-  word(i: number, offset: number): number;
-  descriptor(i: number): Target;
-  /** Where the path at argument i lies, relative to the directory descriptor at argument `directory` (−1: the cwd). */
-  path(i: number, directory: number): 'mount' | 'device' | 'elsewhere';
-  /** It has no checkpoint of its own, so a rollback ends it, and what only concerns itself is its own affair. */
-  readonly ownAffair: boolean;
-}
-
-/** `wait: …` says what for. `special` calls are handled by the tracer in ways of their own. */
-export type Verdict =
-  | 'allow'
-  | 'withhold' // output: copied, pretended, and emitted later
-  | 'exit'
-  | 'exec'
-  | 'await child'
-  | 'signal action' // allowed, remembered
-  | 'alternate stack' // allowed, remembered
-  | 'make pipe' // allowed, the pipe is inside
-  | `wait: ${string}`;
+import type { CallView, Verdict } from './call-view.ts';
 
 export type Rule = (call: CallView) => Verdict;
 
@@ -69,6 +33,8 @@ const output =
   (call) => {
     const target = call.descriptor(i);
     if (target === 'terminal' || target === 'pipe' || target === 'socket') return 'withhold';
+    if (target === 'inside') return 'write inside';
+    if (target === 'local') return 'change local';
     if (target === 'file' || target === 'other') return `wait: it would change a local ${target}`;
     return 'allow';
   };
@@ -78,6 +44,7 @@ const change =
   (i: number): Rule =>
   (call) => {
     const target = call.descriptor(i);
+    if (target === 'local') return 'change local';
     return target === 'mount' || target === 'none' || target === 'device'
       ? 'allow'
       : 'wait: it would change a local file';
@@ -86,10 +53,11 @@ const change =
 /** Changes what these paths name: pairs of (path, directory). */
 const changePaths =
   (...places: readonly (readonly [path: number, directory: number])[]): Rule =>
-  (call) =>
-    places.every(([path, directory]) => call.path(path, directory) === 'mount')
-      ? 'allow'
-      : 'wait: it would change a local directory';
+  (call) => {
+    const where = places.map(([path, directory]) => call.path(path, directory));
+    if (where.every((one) => one === 'mount')) return 'allow';
+    return where.every((one) => one === 'local') ? 'change local' : 'wait: it would change a local directory';
+  };
 
 const O_ACCMODE = 3;
 const O_CREAT = 0o100;
@@ -98,7 +66,9 @@ const O_TMPFILE = 0o20000000;
 
 function opening(call: CallView, flags: number, path: number, directory: number): Verdict {
   if ((flags & O_ACCMODE) === 0 && (flags & (O_CREAT | O_TRUNC | O_TMPFILE)) === 0) return 'allow';
-  return call.path(path, directory) === 'elsewhere' ? 'wait: it would open a local file for writing' : 'allow';
+  const where = call.path(path, directory);
+  if (where === 'local') return 'change local';
+  return where === 'elsewhere' ? 'wait: it would open a local file for writing' : 'allow';
 }
 
 const PROT_WRITE = 2;
@@ -142,9 +112,11 @@ const IOCTL_HARMLESS = new Set([
   0x5429, // TIOCGSID
   0x802c542a, // TCGETS2
 ]);
+const FICLONE = 0x40049409;
 const ioctl: Rule = (call) => {
   if (IOCTL_HARMLESS.has(call.int(1) >>> 0)) return 'allow';
   const target = call.descriptor(0);
+  if (target === 'local' && call.int(1) === FICLONE) return 'change local';
   return target === 'mount' || target === 'none' ? 'allow' : 'wait: ioctl';
 };
 
@@ -156,12 +128,12 @@ const fileToFile =
   (from: number, to: number): Rule =>
   (call) => {
     const source = call.descriptor(from);
-    if (source !== 'mount' && source !== 'file' && source !== 'device' && source !== 'none') {
+    if (source !== 'mount' && source !== 'file' && source !== 'local' && source !== 'device' && source !== 'none') {
       return `wait: it would take from a ${source}`;
     }
-    return call.descriptor(to) === 'mount' || call.descriptor(to) === 'none'
-      ? 'allow'
-      : 'wait: it would change a local file';
+    const target = call.descriptor(to);
+    if (target === 'local') return 'change local';
+    return target === 'mount' || target === 'none' ? 'allow' : 'wait: it would change a local file';
   };
 
 const AT_FDCWD_PATHLESS = 0;
@@ -305,6 +277,12 @@ export const SYSTEM_CALLS: Readonly<Record<string, Rule>> = {
   tgkill: signalling,
   setpgid: own,
   setsid: own,
+  setuid: own,
+  setgid: own,
+  setreuid: own,
+  setregid: own,
+  setresuid: own,
+  setresgid: own,
   setrlimit: own,
   prlimit64: (call) => (call.size(2) === 0 ? 'allow' : own(call)),
   sched_setaffinity: own,
@@ -366,6 +344,21 @@ export const SYSTEM_CALLS: Readonly<Record<string, Rule>> = {
   getsockname: allow,
   getsockopt: allow,
 };
+
+/** What they change on the mount cannot be taken back at the server: what changes it after them needs a checkpoint between. */
+export const FINAL: ReadonlySet<string> = new Set('unlink unlinkat rmdir rename renameat renameat2'.split(' '));
+
+const CHANGING: ReadonlySet<string> = new Set(
+  `creat mkdir mkdirat link linkat symlink symlinkat mknod mknodat chmod fchmodat fchmodat2 fchmod chown lchown fchownat fchown
+  truncate ftruncate utime utimes futimesat utimensat`.split(/\s+/),
+);
+
+/** Whether the call may change what lies on the mount, other than by writing to open files. */
+export function mayChange(name: string, call: CallView): boolean {
+  if (name === 'open') return (call.int(1) & (O_ACCMODE | O_CREAT | O_TRUNC)) !== 0;
+  if (name === 'openat') return (call.int(2) & (O_ACCMODE | O_CREAT | O_TRUNC)) !== 0;
+  return FINAL.has(name) || CHANGING.has(name);
+}
 
 /**
  * Calls that unwind without an effect when a request of theirs to the mount is answered with EINTR, so that a checkpoint

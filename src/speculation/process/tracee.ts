@@ -5,6 +5,7 @@
 import type { SavedRegisters } from '../../linux/registers.ts';
 import type { CheckpointId, ExitStatus, Pid, Refusal, Reply } from './backend.ts';
 import { EndedChildren } from './ended-children.ts';
+import type { JournalRecord } from './local-journal.ts';
 
 /** Where a stopped process stands. Only at `neutral` can calls be injected at once. */
 export const Stop = {
@@ -42,6 +43,10 @@ export const Hold = {
   OUTPUT: 7,
   /** At the entry of its exit: what only it can reap is still ending. */
   REAP: 8,
+  /** At the entry of a call that would see what another process has assumed of local files. */
+  LOCAL: 9,
+  /** Behind a call whose result the engine gives. */
+  DETAINED: 10,
 } as const;
 export type HoldKind = (typeof Hold)[keyof typeof Hold];
 
@@ -56,6 +61,17 @@ export interface Checkpoint {
   readonly mask: readonly [number, number];
   /** Positions of open files. */
   readonly positions: readonly (readonly [fd: number, position: number])[];
+  /** The copy has something open whose closing others notice: a pipe's reading end, or a file for writing (ETXTBSY). */
+  readonly closesLate: boolean;
+  /** Signals that it had sent itself, to be delivered next. */
+  readonly raised: readonly number[];
+  /**
+   * Files (see DescriptorInfo) in which it, or what depends on it by birth, has moved since. Only there is the position put
+   * back: open files are shared, and another process that is not undone may have moved in the others.
+   */
+  readonly moved: Set<string>;
+  /** Checkpoints of others that this one depends on, since its process was told of their ends; and what those depend on. */
+  readonly causes: Set<Checkpoint>;
   /** Signals whose action was changed since. */
   readonly actionsChanged: Set<number>;
   alternateStackChanged: boolean;
@@ -77,6 +93,8 @@ export interface CheckpointWish {
   readonly child: Pid;
   /** A checkpoint is to be taken (else only to proceed). */
   readonly fresh: boolean;
+  /** It is to be kept behind its call. */
+  readonly detain: boolean;
 }
 
 export interface Tracee {
@@ -133,6 +151,12 @@ export interface Tracee {
   makingPipe: number;
   /** It is in a wait that was let go to the kernel. */
   waiting: boolean;
+  /** Since its newest checkpoint it has made a call that cannot be taken back. */
+  final: boolean;
+  /** The call it makes next has failed because of what a parked copy holds: it waits for the truth. */
+  truthNext: boolean;
+  /** What was recorded of local files for the call it is in. */
+  changing: JournalRecord | undefined;
 }
 
 export function createTracee(pid: Pid, parent: Tracee | undefined, birth: CheckpointId): Tracee {
@@ -168,6 +192,9 @@ export function createTracee(pid: Pid, parent: Tracee | undefined, birth: Checkp
     instruction: 0,
     makingPipe: 0,
     waiting: false,
+    final: false,
+    truthNext: false,
+    changing: undefined,
   };
   parent?.children.add(tracee);
   return tracee;
@@ -181,4 +208,23 @@ export function isSpeculative(tracee: Tracee): boolean {
 /** All that it depends on. */
 export function dependencies(tracee: Tracee): Checkpoint[] {
   return [...tracee.born, ...tracee.checkpoints];
+}
+
+/** Whether it is undone when any of these is. */
+export function dependsOnAll(tracee: Tracee, checkpoints: Iterable<Checkpoint>): boolean {
+  const own = dependencies(tracee);
+  for (const checkpoint of checkpoints) {
+    if (!own.includes(checkpoint) && !own.some(({ causes }) => causes.has(checkpoint))) return false;
+  }
+  return true;
+}
+
+/** The process has been told of another's end: what that one depends on, its newest checkpoint now depends on. */
+export function learnFrom(tracee: Tracee, other: Tracee): void {
+  const causes = tracee.checkpoints.at(-1)?.causes;
+  if (causes === undefined) return;
+  for (const checkpoint of dependencies(other)) {
+    causes.add(checkpoint);
+    for (const further of checkpoint.causes) causes.add(further);
+  }
 }

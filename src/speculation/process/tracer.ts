@@ -13,19 +13,18 @@ import {
   readCall,
   resume,
   SYSCALL_STOP,
-  seize,
   sendSignal,
   TraceEvent,
-  TraceOption,
   waited,
   waitFor,
 } from '../../linux/ptrace.ts';
-import { spawnStopped } from '../../linux/spawn.ts';
 import type { CheckpointId, ExitStatus, LaunchOptions, Pid, ProcessEvent } from './backend.ts';
 import { onEnd, onEntry, reconsider } from './calls.ts';
 import { onChildSignal, onExitHeld, onReallyEnded, SIGCHLD, settle } from './children.ts';
 import { TracerCore } from './core.ts';
 import { TraceeEnded } from './injector.ts';
+import { enterDirectory, launch, launchIdle } from './launch.ts';
+import { isOwnDoing } from './signals.ts';
 import { createTracee, dependencies, Hold, isSpeculative, Stop, type Tracee } from './tracee.ts';
 import { Undo } from './undo.ts';
 import { RESTARTS, Wishes } from './wishes.ts';
@@ -34,13 +33,6 @@ const SIGKILL = 9;
 const SIGTRAP = 5;
 const SIGCONT = 18;
 const EINTR = -4;
-const OPTIONS =
-  TraceOption.SYSGOOD |
-  TraceOption.FORK |
-  TraceOption.VFORK |
-  TraceOption.CLONE |
-  TraceOption.EXEC |
-  TraceOption.EXITKILL;
 
 export class Tracer {
   readonly core: TracerCore;
@@ -66,14 +58,7 @@ export class Tracer {
   /** Makes the bell: a process that does nothing; any signal to it wakes the tracer. */
   hangBell(): Pid {
     if ((this.#options.cpu ?? -1) >= 0) setAffinity([this.#options.cpu!]);
-    const { injector } = this.core;
-    const pid = this.#spawn({ command: ['true'], env: {}, stdio: [0, 1, 2] });
-    const { registers } = injector;
-    registers.read(pid);
-    registers.prepareCall(injector.findInstruction(pid), injector.numbers.pause!, []);
-    registers.write(pid);
-    sendSignal(pid, SIGCONT);
-    resume(pid);
+    const pid = launchIdle(this.core.injector);
     this.#bell = pid;
     return pid;
   }
@@ -81,7 +66,8 @@ export class Tracer {
   /** @throws IsthmusError when the program cannot be started */
   start(): void {
     const { command, env = process.env, cwd, stdio = [0, 1, 2] } = this.#options;
-    const pid = this.#spawn({ command, env, cwd, stdio });
+    const pid = launch({ command, env, stdio });
+    if (cwd !== undefined) enterDirectory(this.core.injector, pid, cwd);
     const tracee = createTracee(pid, undefined, this.core.nextCheckpoint);
     tracee.fresh = false;
     this.core.tracees.set(pid, tracee);
@@ -89,17 +75,6 @@ export class Tracer {
     this.#emit({ type: 'started', pid });
     sendSignal(pid, SIGCONT);
     this.core.go(tracee);
-  }
-
-  #spawn(options: Parameters<typeof spawnStopped>[0]): Pid {
-    const pid = spawnStopped(options);
-    const got = seize(pid, OPTIONS);
-    if (got < 0) {
-      sendSignal(pid, SIGKILL);
-      throw new Error(`ptrace is not permitted here: errno ${-got}`);
-    }
-    waitFor(pid);
-    return pid;
   }
 
   /** Follows the processes until none is left. `onBell` carries out commands; it may be called at any stop. */
@@ -119,6 +94,7 @@ export class Tracer {
     }
     this.kill();
     while (waitFor(-1) > 0);
+    this.core.journal.close();
     this.#emit({ type: 'ended', status: this.#rootStatus, counts: this.core.counts });
   }
 
@@ -144,10 +120,8 @@ export class Tracer {
   #news(pid: Pid): void {
     const copy = this.core.copies.get(pid);
     if (copy) {
-      if (waited.ended) {
-        this.core.copies.delete(pid);
-        this.core.becameReapable(copy.owner, pid);
-      } else copy.parked = true;
+      if (waited.ended) this.core.copyEnded(pid, copy);
+      else copy.parked = true;
       return;
     }
     if (waited.ended) {
@@ -216,6 +190,8 @@ export class Tracer {
         this.#emit({ type: 'atCall', pid: tracee.pid, count: tracee.calls, call: core.callName(callNumber()) });
         return;
       }
+      const name = core.callName(callNumber());
+      if (isSpeculative(tracee) && this.wishes.checkpointEagerly(tracee, name, repeating)) return;
       onEntry(core, tracee);
       return;
     }
@@ -357,7 +333,7 @@ export class Tracer {
         onExitHeld(core, tracee);
         return;
       }
-      for (const checkpoint of tracee.checkpoints) checkpoint.signals.push(signal);
+      if (!isOwnDoing(pid, signal)) for (const checkpoint of tracee.checkpoints) checkpoint.signals.push(signal);
     }
     core.go(tracee, signal);
   }
@@ -375,6 +351,8 @@ export class Tracer {
     tracee.checkpoints.shift();
     core.checkpoints.delete(id);
     core.output.committed(checkpoint);
+    core.journal.committed(checkpoint);
+    for (const { causes } of core.checkpoints.values()) causes.delete(checkpoint);
     for (const [name, since] of core.pipes) if (since.delete(checkpoint) && since.size === 0) core.pipes.delete(name);
     if (core.output.flush()) core.later();
     core.killCopy(checkpoint);
@@ -382,10 +360,9 @@ export class Tracer {
     core.counts.commits++;
     this.#emit({ type: 'committed', checkpoint: id });
     for (const other of core.tracees.values()) {
-      if (other.born.delete(checkpoint) || other === tracee) {
-        if (!isSpeculative(other)) this.#emit({ type: 'released', pid: other.pid });
-        this.#guard(() => reconsider(core, other));
-      }
+      const concerned = other.born.delete(checkpoint) || other === tracee;
+      if (concerned && !isSpeculative(other)) this.#emit({ type: 'released', pid: other.pid });
+      if (concerned || other.hold === Hold.LOCAL) this.#guard(() => reconsider(core, other));
     }
     core.counts.commitUs += (performance.now() - from) * 1000;
   }

@@ -2,7 +2,7 @@
  * Rolling back: ends the processes that never were, waits until those to be restored have stopped, then restores all in
  * one step. It is told of stops and ends by the tracer and never blocks on a process that may be waiting for a request.
  */
-import { interrupt, sendSignal, TraceEvent, waited } from '../../linux/ptrace.ts';
+import { interrupt, sendSignal, sendThreadSignal, TraceEvent, waited } from '../../linux/ptrace.ts';
 import type { CheckpointId, Pid } from './backend.ts';
 import { sendChildSignal } from './children.ts';
 import type { TracerCore } from './core.ts';
@@ -59,6 +59,7 @@ export class Undo {
     output.undone(this.#undone);
     for (const tracee of this.#doomed) this.doom(tracee);
     for (const [tracee, checkpoint] of this.#restore) {
+      if (tracee.ended) continue;
       tracee.undo = checkpoint;
       if (tracee.stop === Stop.GROUP) tracee.stop = Stop.NONE; // it listens for its end; it can stop again
       if (tracee.stop === Stop.NONE) interrupt(tracee.pid);
@@ -82,7 +83,6 @@ export class Undo {
 
   ended(tracee: Tracee): boolean {
     this.#doomed.delete(tracee);
-    this.#restore.delete(tracee);
     return this.#complete();
   }
 
@@ -99,22 +99,33 @@ export class Undo {
 
   #complete(): boolean {
     if (this.#doomed.size > 0) return false;
-    for (const tracee of this.#restore.keys()) if (tracee.stop === Stop.NONE) return false;
-    for (const [tracee, checkpoint] of this.#restore) {
+    const core = this.#core;
+    for (const tracee of this.#restore.keys()) if (tracee.stop === Stop.NONE && !tracee.ended) return false;
+    core.journal.undone(this.#undone);
+    // The oldest last: where they share an open file, its position is the one that counts.
+    for (const [tracee, checkpoint] of [...this.#restore].sort(([, a], [, b]) => b.id - a.id)) {
       if (checkpoint.state !== 'open') continue; // restored before another one was found to have been killed
+      if (tracee.ended) {
+        core.dropCheckpoints(tracee, tracee.checkpoints.indexOf(checkpoint));
+        continue;
+      }
       this.#put(tracee, checkpoint);
       this.#restored.push(tracee.pid);
     }
-    const { counts, emit } = this.#core;
+    const { counts, emit } = core;
     counts.rollbacks++;
     counts.rollbackUs += (performance.now() - this.#started) * 1000;
     const checkpoints = [...this.#undone].map((checkpoint) => checkpoint.id);
     emit({ type: 'rolledBack', checkpoints, restored: this.#restored, killed: this.#killed });
     for (const [tracee, checkpoint] of this.#restore) {
-      this.#core.go(tracee);
+      if (tracee.ended) continue;
+      core.go(tracee);
       for (const signal of checkpoint.signals) sendSignal(tracee.pid, signal);
+      for (const signal of checkpoint.raised) {
+        sendThreadSignal(core.injector.numbers.tgkill!, tracee.pid, signal);
+      }
       const child = tracee.dead.any(checkpoint.childSignals);
-      if (child) sendChildSignal(this.#core, tracee, child.pid, child.status);
+      if (child) sendChildSignal(core, tracee, child.pid, child.status);
     }
     return true;
   }
@@ -138,11 +149,7 @@ export class Undo {
     core.reap(tracee);
     restoreInPlace(injector, tracee, checkpoint, core.options.mounts ?? []);
     setRegisters(injector, tracee.pid, checkpoint);
-    for (const later of tracee.checkpoints.splice(tracee.checkpoints.indexOf(checkpoint))) {
-      later.state = 'undone';
-      core.checkpoints.delete(later.id);
-      core.killCopy(later);
-    }
+    core.dropCheckpoints(tracee, tracee.checkpoints.indexOf(checkpoint));
     for (const child of tracee.children) {
       if (child.toldAfter && this.#undone.has(child.toldAfter)) {
         child.toldAfter = undefined;
@@ -155,8 +162,11 @@ export class Undo {
     tracee.exitStatus = undefined;
     tracee.fakeChild = undefined;
     tracee.makingPipe = 0;
+    tracee.changing = undefined;
+    tracee.truthNext = false;
     tracee.waiting = false;
     tracee.repeating = checkpoint.repeat;
+    tracee.final = false;
     tracee.asked.clear();
     tracee.parent?.asked.delete(tracee.pid);
     core.log(() => `restored ${tracee.pid} to ${checkpoint.id}`);

@@ -10,13 +10,13 @@ import type { Pid, Refusal, Reply } from './backend.ts';
 import { takeCheckpoint } from './checkpoint.ts';
 import { tellWaiter } from './children.ts';
 import type { TracerCore } from './core.ts';
-import { BOUNCEABLE } from './syscalls.ts';
-import { Hold, Stop, type Tracee } from './tracee.ts';
+import { BOUNCEABLE, FINAL, mayChange } from './syscalls.ts';
+import { type CheckpointWish, Hold, Stop, type Tracee } from './tracee.ts';
 
 const EINTR = -4;
 /** Results of calls that the kernel makes again by itself. */
 export const RESTARTS: ReadonlySet<number> = new Set([-512, -513, -514, -516]);
-const DEFAULT_MAX_CHECKPOINTS = 64;
+const DEFAULT_MAX_CHECKPOINTS = 256;
 
 export interface WishHooks {
   /** Runs an action on a process that may be killed from outside meanwhile. */
@@ -28,6 +28,8 @@ export interface WishHooks {
 export class Wishes {
   readonly #core: TracerCore;
   readonly #hooks: WishHooks;
+  /** Checkpoints are taken without being asked for, where they will be needed. */
+  eager = false;
 
   constructor(core: TracerCore, hooks: WishHooks) {
     this.#core = core;
@@ -35,16 +37,62 @@ export class Wishes {
   }
 
   checkpoint(pid: Pid, token: number, reply: Reply | undefined): void {
+    this.#stop(pid, { token, reply, replied: false, child: 0, fresh: true, detain: false }, this.#full);
+  }
+
+  get #full(): boolean {
+    return this.#core.copies.size >= (this.#core.options.maxCheckpoints ?? DEFAULT_MAX_CHECKPOINTS);
+  }
+
+  /** At the entry of a call of a speculative process, for the first time. True: it comes to this entry again. */
+  checkpointEagerly(tracee: Tracee, name: string, repeating: boolean): boolean {
+    const { threads, vfork, unfit } = tracee;
+    if (tracee.final && this.eager && !repeating && !this.#full && !threads && !vfork && unfit === undefined) {
+      if (mayChange(name, this.#core.call.of(tracee))) {
+        tracee.wish = { token: 0, reply: undefined, replied: false, child: 0, fresh: true, detain: false };
+        this.grantBeforeCall(tracee);
+        return true;
+      }
+    }
+    if (FINAL.has(name)) tracee.final = true;
+    return false;
+  }
+
+  detain(pid: Pid, token: number, reply: Reply): void {
+    this.#stop(pid, { token, reply, replied: false, child: 0, fresh: false, detain: true }, false);
+  }
+
+  /** A detained process goes on. */
+  resume(pid: Pid, result: number | null): void {
     const core = this.#core;
     const tracee = core.tracees.get(pid);
-    const reason = this.#unfit(tracee, reply !== undefined);
+    core.log(() => `resume ${pid} with ${result}${tracee?.hold === Hold.DETAINED ? '' : ': too late'}`);
+    if (tracee?.hold !== Hold.DETAINED || tracee.undo) return;
+    this.#hooks.guard(() => {
+      const { registers } = core.injector;
+      registers.read(pid);
+      if (result === null) {
+        core.repeat(tracee, registers.save());
+        return;
+      }
+      registers.result = result;
+      registers.leaveCall();
+      registers.write(pid);
+      core.go(tracee);
+    });
+  }
+
+  #stop(pid: Pid, wish: CheckpointWish, full: boolean): void {
+    const core = this.#core;
+    const { token, reply } = wish;
+    const tracee = core.tracees.get(pid);
+    const reason = this.#unfit(tracee, reply !== undefined) ?? (full ? 'limit' : undefined);
     if (!tracee || reason) {
       core.counts.refused++;
       this.#core.emit({ type: 'refused', pid, token, reason: reason ?? 'gone', replied: false });
       if (tracee?.hold === Hold.ASKED) this.#hooks.pass(pid);
       return;
     }
-    const wish = { token, reply, replied: false, child: 0, fresh: true };
     if (tracee.hold === Hold.ASKED) {
       tracee.hold = Hold.NONE;
       tracee.wish = wish;
@@ -65,7 +113,6 @@ export class Wishes {
     if (tracee.vfork) return 'vfork';
     if (tracee.unfit) return tracee.unfit;
     if (tracee.wish || tracee.undo || tracee.fresh) return 'busy';
-    if (this.#core.copies.size >= (this.#core.options.maxCheckpoints ?? DEFAULT_MAX_CHECKPOINTS)) return 'limit';
     if (tracee.hold !== Hold.NONE && tracee.hold !== Hold.ASKED) return 'busy';
     if (bounced) {
       const call = currentCall(tracee.pid);
@@ -100,6 +147,7 @@ export class Wishes {
       replied: false,
       child,
       fresh: fresh || tracee.checkpoints.length === 0,
+      detain: false,
     };
     tracee.asked.clear();
     if (tracee.hold === Hold.NEEDS || tracee.hold === Hold.TRUTH) {
@@ -110,6 +158,13 @@ export class Wishes {
 
   /** At the entry of a call. */
   grantBeforeCall(tracee: Tracee): void {
+    const { token, detain, replied } = tracee.wish!;
+    if (detain) {
+      // It is behind the call already.
+      this.refuse(tracee, token, 'missed', replied);
+      this.#core.onEntry(tracee);
+      return;
+    }
     const saved = this.#core.injector.cancel(tracee.pid);
     tracee.stop = Stop.NEUTRAL;
     this.#grantAt(tracee, saved, true);
@@ -142,6 +197,15 @@ export class Wishes {
     registers.load(saved);
     if (registers.narrow) tracee.unfit = 'foreign';
     core.reap(tracee);
+    if (wish.detain) {
+      registers.load(saved);
+      registers.write(tracee.pid);
+      tracee.wish = undefined;
+      tracee.hold = Hold.DETAINED;
+      core.log(() => `detained ${tracee.pid}`);
+      core.emit({ type: 'detained', pid: tracee.pid, token: wish.token });
+      return;
+    }
     if (wish.fresh) {
       const from = performance.now();
       const made =
@@ -164,6 +228,7 @@ export class Wishes {
       // Waits of a process that could not be undone have not been watched.
       if (tracee.checkpoints.length === 0) tracee.dead.waitedFor(undefined);
       tracee.checkpoints.push(made);
+      tracee.final = false;
       core.checkpoints.set(made.id, made);
       core.copies.set(made.copy, { owner: tracee, parked: false, dying: false });
       core.counts.checkpoints++;

@@ -3,6 +3,7 @@
  * The program of a worker; it sleeps in waitpid, so its own event loop never turns.
  */
 import { receiveMessageOnPort, workerData } from 'node:worker_threads';
+import { IsthmusError } from '../../errors.ts';
 import type { Command, Message, WorkerSetUp } from './protocol.ts';
 import { Tracer } from './tracer.ts';
 
@@ -21,6 +22,15 @@ function carryOut(command: Command): void {
       return;
     case 'checkpoint':
       tracer.wishes.checkpoint(command.pid, command.token, command.reply);
+      return;
+    case 'detain':
+      tracer.wishes.detain(command.pid, command.token, command.reply);
+      return;
+    case 'resume':
+      tracer.wishes.resume(command.pid, command.result);
+      return;
+    case 'eager':
+      tracer.wishes.eager = command.on;
       return;
     case 'proceed':
       tracer.wishes.proceed(command.pid, command.child, command.token, command.fresh);
@@ -54,6 +64,8 @@ try {
   tracer.run(listen);
 } catch (error) {
   tracer.kill();
-  send({ event: { type: 'failed', error: error as Error } });
+  const details =
+    error instanceof IsthmusError ? { code: error.code, errno: error.errno, syscall: error.syscall } : null;
+  send({ failure: { error: error as Error, details } });
 }
 port.close();

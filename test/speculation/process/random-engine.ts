@@ -29,6 +29,7 @@ export interface RandomRun {
   readonly cwd?: string;
   readonly env?: Record<string, string | undefined>;
   readonly mounts?: readonly string[];
+  readonly locals?: readonly string[];
   readonly log?: boolean;
   readonly deadlineMs?: number;
 }
@@ -59,6 +60,7 @@ export async function runRandomly(run: RandomRun): Promise<RandomResult> {
       stdio: [input, files[0]!, files[1]!],
       env: run.env ?? process.env,
       ...(run.cwd === undefined ? {} : { cwd: run.cwd }),
+      ...(run.locals === undefined ? {} : { locals: run.locals }),
       ...(run.mounts === undefined ? {} : { mounts: run.mounts }),
       log: run.log ?? false,
     });

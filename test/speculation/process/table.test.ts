@@ -2,13 +2,14 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { X86_CALLS } from '../../../src/linux/system-calls-x86-64.ts';
-import { BOUNCEABLE, type CallView, SYSTEM_CALLS, type Target } from '../../../src/speculation/process/syscalls.ts';
+import type { CallView, Target } from '../../../src/speculation/process/call-view.ts';
+import { BOUNCEABLE, SYSTEM_CALLS } from '../../../src/speculation/process/syscalls.ts';
 
 interface Sketch {
   args?: readonly number[];
   words?: Record<number, number>;
   fd?: Target;
-  path?: 'mount' | 'device' | 'elsewhere';
+  path?: 'mount' | 'device' | 'local' | 'elsewhere';
   own?: boolean;
 }
 
@@ -39,13 +40,14 @@ describe('the table of system calls', () => {
       assert.equal(verdict('read', { fd }), 'allow');
     for (const fd of ['pipe', 'socket', 'terminal'] as const) assert.equal(verdict('write', { fd }), 'withhold');
     for (const fd of ['file', 'other'] as const) assert.equal(verdict('write', { fd }), 'wait');
-    for (const fd of ['mount', 'device', 'inside', 'none'] as const) assert.equal(verdict('write', { fd }), 'allow');
+    for (const fd of ['mount', 'device', 'none'] as const) assert.equal(verdict('write', { fd }), 'allow');
+    assert.equal(verdict('write', { fd: 'inside' }), 'write inside');
     assert.equal(verdict('kill', { args: [2, 9] }), 'wait');
     assert.equal(verdict('kill', { args: [1, 9] }), 'wait');
     assert.equal(verdict('setuid', {}), 'wait');
   });
 
-  test('files are changed on the mount only', () => {
+  test('files are changed on the mount and in local directories only', () => {
     const created = 0o100 | 1;
     assert.equal(verdict('openat', { args: [-100, 0, 0] }), 'allow');
     assert.equal(verdict('openat', { args: [-100, 0, created] }), 'wait');
@@ -55,6 +57,10 @@ describe('the table of system calls', () => {
     assert.equal(verdict('open', { args: [0, 0o1000] }), 'wait');
     assert.equal(verdict('unlink', {}), 'wait');
     assert.equal(verdict('renameat2', { path: 'mount' }), 'allow');
+    for (const name of ['unlink', 'rename', 'mkdirat']) assert.equal(verdict(name, { path: 'local' }), 'change local');
+    for (const name of ['write', 'ftruncate', 'fchmod']) assert.equal(verdict(name, { fd: 'local' }), 'change local');
+    assert.equal(verdict('openat', { args: [-100, 0, created], path: 'local' }), 'change local');
+    assert.equal(verdict('openat', { args: [-100, 0, 0], path: 'local' }), 'allow');
     assert.equal(verdict('utimensat', { args: [3, 0], fd: 'file' }), 'wait');
     assert.equal(verdict('utimensat', { args: [3, 0], fd: 'mount' }), 'allow');
     assert.equal(verdict('ftruncate', { fd: 'file' }), 'wait');
