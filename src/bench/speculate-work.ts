@@ -65,7 +65,7 @@ export function works({ postmark, directories }: WorkSize): readonly Work[] {
     'tar -xf $LOCAL/tree.tar',
     'cp -r tree copy',
     'find copy -type f -size +1k | wc -l',
-    "find copy -name '*.h' -newer copy/d0/f0.h | wc -l",
+    "find copy -name '*.h' -newer tree/d0/f0.h | wc -l",
     'grep -r again copy | wc -l',
   ].join(' && ');
   const remove = 'rm -r tree copy';

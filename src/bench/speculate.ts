@@ -15,7 +15,7 @@ import { LinuxNfs, linuxNfsMissing } from './peers/linux-nfs.ts';
 import { GIT_ENVIRONMENT, prepareLocal, type Work, type WorkSize, works } from './speculate-work.ts';
 import type { WorkerReport } from './speculate-worker.ts';
 
-const OURS = ['speculated', 'unspeculated', 'unspeculated/v3'] as const;
+const OURS = ['speculated', 'unspeculated'] as const;
 const LINUX = 'linux-nfs';
 /** Round trips in milliseconds. */
 const DISTANCES = [0.5, 1, 10, 30];
@@ -38,7 +38,7 @@ export function speculate(context: Pick<BenchContext, 'quick'>): Bench {
   return {
     name: 'speculate',
     summary:
-      'A command on a cold mount of a server so many milliseconds away, from its start until all it wrote is on the server; NFSv4.1 where not said otherwise.',
+      'A command on a cold mount of a server so many milliseconds away, from its start until all it wrote is on the server; ours by NFSv4.1, Linux by NFSv3.',
     sides: [...OURS.map((name) => ({ name, missing })), { name: LINUX, missing: noLinux }],
     workloads,
     columns: ['seconds', 'predicted', 'waited', 'rollbacks'],
@@ -155,7 +155,7 @@ class SpeculateBench implements OpenBench {
   }
 
   async #onOurs(side: string, work: Work): Promise<Sample> {
-    const url = this.#server.url(side.endsWith('/v3') ? '3' : '4.1', this.#line.port);
+    const url = this.#server.url('4.1', this.#line.port);
     const how = side === 'speculated' ? 'speculate' : 'wait';
     const argv = [ownProgram('./speculate-worker'), url, join(this.#directory, 'mnt'), how, work.script];
     const child = spawn(process.execPath, argv, {

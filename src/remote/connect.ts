@@ -1,11 +1,9 @@
 /**
  * From a URL to a mounted remote tree: `connectFiles` for programs, `connectServer` for what builds on the low-level interface.
- * It may touch the network.
+ * It may touch the network. What speaks a protocol is loaded with the first tree that needs it: most programs have none.
  */
 import { IsthmusError } from '../errors.ts';
-import { RemoteFiles, type RemoteFilesOptions } from './files/files.ts';
-import { connectNfs3 } from './nfs3/connect.ts';
-import { Nfs41Server } from './nfs41/server.ts';
+import type { RemoteFiles, RemoteFilesOptions } from './files/files.ts';
 import { RemoteError } from './remote-error.ts';
 import type { RpcOptions } from './rpc/options.ts';
 import type { RemoteServer } from './server.ts';
@@ -31,6 +29,7 @@ const TRY_VERSION_3 = new Set(['EOPNOTSUPP', 'EPROTONOSUPPORT', 'ENOENT', 'ECONN
  */
 export async function connectFiles(url: string, options: ConnectFilesOptions = {}): Promise<RemoteFiles> {
   const { signal, busyPollUs = DEFAULT_BUSY_POLL_US } = options;
+  const { RemoteFiles } = await import('./files/files.ts');
   return new RemoteFiles(await connectServer(url, signal, { busyPollUs }), options);
 }
 
@@ -42,16 +41,19 @@ export async function connectServer(
 ): Promise<RemoteServer> {
   const { version, mountPort, ...parsed } = parseNfsUrl(url);
   const address = { ...parsed, ...rpc };
-  if (version === '3' || (version === null && mountPort !== undefined)) {
+  const connect3 = async (): Promise<RemoteServer> => {
+    const { connectNfs3 } = await import('./nfs3/connect.ts');
     return connectNfs3({ ...address, mountPort, signal });
-  }
+  };
+  if (version === '3' || (version === null && mountPort !== undefined)) return connect3();
+  const { Nfs41Server } = await import('./nfs41/server.ts');
   if (version === '4.1') return Nfs41Server.connect(address, signal);
   try {
     return await Nfs41Server.connect(address, signal);
   } catch (error) {
     if (!(error instanceof IsthmusError) || !TRY_VERSION_3.has(error.code)) throw error;
     try {
-      return await connectNfs3({ ...address, mountPort, signal });
+      return await connect3();
     } catch (later) {
       throw isAnswer(error) && !isAnswer(later) ? error : later;
     }

@@ -84,7 +84,7 @@ export function runOperation(
     case 'readdir':
       return server.readdir(at(operation.directory), operation.position, operation.plus, options);
     case 'verify':
-      return verify(server, at(operation.handle), operation.change, options);
+      return verify(server, at(operation.handle), operation, options);
   }
 }
 
@@ -107,9 +107,16 @@ export async function batchOneByOne(
   return results;
 }
 
-async function verify(server: SingleCalls, handle: Handle, change: U64, options?: CallOptions) {
+async function verify(
+  server: SingleCalls,
+  handle: Handle,
+  { change, size }: Extract<Operation, { op: 'verify' }>,
+  options?: CallOptions,
+) {
   const attributes = await server.getattr(handle, options);
-  if (attributes.changeHigh === change.high && attributes.changeLow === change.low) return attributes;
+  const { changeHigh: high, changeLow: low } = attributes;
+  const same = change === undefined || sameU64(change, { high, low });
+  if (same && (size === undefined || size === attributes.size)) return attributes;
   const code = NfsCode.notSync;
   throw new RemoteError(`${code}: changed by somebody else, VERIFY`, { code, procedure: 'VERIFY' });
 }

@@ -295,8 +295,13 @@ export type Operation =
       readonly position: DirectoryPosition | null;
       readonly plus: boolean;
     }
-  /** A hypothesis: fails with `ERR_NFS_NOT_SYNC` if the object's change id is another one now. */
-  | { readonly op: 'verify'; readonly handle: HandleRef; readonly change: U64 };
+  /** A hypothesis: fails with `ERR_NFS_NOT_SYNC` if the object's change id, or its size, is another one now. */
+  | {
+      readonly op: 'verify';
+      readonly handle: HandleRef;
+      readonly change?: U64 | undefined;
+      readonly size?: number | undefined;
+    };
 
 /** What each operation gives. */
 export interface ResultByName {

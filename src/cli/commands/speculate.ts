@@ -2,7 +2,7 @@
  * `isthmus speculate`: runs a command on a remote tree ahead of the file server's answers, with the same result.
  * It touches the file server, the mount table, and the processes of COMMAND, which it traces.
  */
-import { closeSync, openSync, writeSync } from 'node:fs';
+import { closeSync, openSync, realpathSync, statSync, writeSync } from 'node:fs';
 import { constants } from 'node:os';
 import { UsageError } from '../../apps/options.ts';
 import type { RunResult, SpeculativeMount } from '../../speculation/files/run.ts';
@@ -14,7 +14,7 @@ export const speculate = defineCommand({
   description:
     'COMMAND gets what the cache says at once, while the server is asked; its changes are assumed to succeed and sent behind it. Where the server says otherwise, the processes concerned go back to where they were and do it again. ' +
     'Output is held back until it is certain. So output, exit code and signals are those of the command alone, only sooner.\n' +
-    'The mount is seen by COMMAND alone, and ends with it. Whatever is not understood (threads, shared memory, locks, changes outside the mount) waits for the truth. ' +
+    'The mount is seen by COMMAND alone, and ends with it. Whatever is not understood (threads, shared memory, locks, changes outside the mount and --local) waits for the truth. ' +
     'Against NFSv4.1, changes travel many at a time; against NFSv3 those that depend on each other go one by one, so that less is gained.\n' +
     'Speculating needs x86-64, ptrace and the right to mount; where only ptrace is missing, the command runs on the mount without it.',
   positionals: [{ name: 'DIR', help: 'The directory to show the tree on.', optional: true }],
@@ -23,10 +23,19 @@ export const speculate = defineCommand({
     mount: { type: 'string', value: 'URL', help: 'The remote tree: nfs://HOST[:PORT]/PATH.' },
     stats: { type: 'boolean', help: 'Says at the end, on standard error, what was predicted, kept, undone and saved.' },
     trace: { type: 'string', value: 'FILE', help: 'Writes a trace that ui.perfetto.dev opens.' },
+    local: {
+      type: 'string',
+      value: 'DIR[:DIR…]',
+      help: 'Local directories (say, /tmp) whose files COMMAND may change ahead, too. What is undone is put back; other programs are not kept from seeing it before.',
+    },
     plain: { type: 'boolean', help: 'The same mount, but every request waits for the server: to compare.' },
   },
   examples: [
     { line: 'speculate --mount nfs://server/src /mnt -- make -C /mnt', what: 'a build on a far server' },
+    {
+      line: 'speculate --mount nfs://server/src /mnt --local /tmp -- make -C /mnt',
+      what: 'the same, temporary files too',
+    },
     { line: 'speculate --mount nfs://server/src /mnt --stats -- git -C /mnt status', what: 'and what came of it' },
   ],
   async run({ values, positionals, rest }, io) {
@@ -38,7 +47,7 @@ export const speculate = defineCommand({
       return runPlainly(rest);
     }
     if (directory === undefined) throw new UsageError('--mount needs DIR, the directory to show the tree on');
-    return runOnMount(values.mount, directory, rest, values, io);
+    return runOnMount(values.mount, directory, rest, localDirectories(values.local), values, io);
   },
 });
 
@@ -52,6 +61,7 @@ async function runOnMount(
   url: string,
   directory: string,
   command: readonly string[],
+  locals: readonly string[],
   values: SpeculateValues,
   io: Io,
 ): Promise<number> {
@@ -75,7 +85,7 @@ async function runOnMount(
     let result: RunResult | number;
     let unwritten = 0;
     try {
-      result = await runTraced(mount, command, values, io);
+      result = await runTraced(mount, command, locals, values, io);
     } finally {
       unwritten = await mount.close();
       if (traceFile !== null) {
@@ -97,6 +107,18 @@ async function runOnMount(
   }
 }
 
+/** @throws UsageError for what is not a directory */
+function localDirectories(list: string | undefined): string[] {
+  return (list ?? '')
+    .split(':')
+    .filter((path) => path !== '')
+    .map((path) => {
+      if (!statSync(path, { throwIfNoEntry: false })?.isDirectory())
+        throw new UsageError(`--local: no directory: ${path}`);
+      return realpathSync(path);
+    });
+}
+
 /** A mount of its own, before anything else, so that what is started from here on is in it. */
 function enterNamespace(enter: () => void): void {
   try {
@@ -112,6 +134,7 @@ function enterNamespace(enter: () => void): void {
 async function runTraced(
   mount: SpeculativeMount,
   command: readonly string[],
+  locals: readonly string[],
   values: SpeculateValues,
   io: Io,
 ): Promise<RunResult | number> {
@@ -124,6 +147,7 @@ async function runTraced(
   try {
     return await mount.run({
       command,
+      locals,
       speculate: !values.plain,
       everyEvent: ({ type }) => {
         if (type === 'started') started = true;

@@ -22,13 +22,16 @@ export interface RequestOrigin {
  * - `wait`: the request waits for the server.
  * - `bounce`: it is answered EINTR now. A read's RPC starts at once; when the same thread asks the same again, that RPC is its own.
  * - `predict`: it is answered with the prediction now. Only where there is one.
+ * - `emulate`: the kernel has been answered EINTR, but the mutation is assumed: whoever made the call hears of its success from
+ *   the admission.
  */
-export type Verdict = 'wait' | 'bounce' | 'predict';
+export type Verdict = 'wait' | 'bounce' | 'predict' | 'emulate';
 
 export interface Admission {
   /**
    * Before anything else, for every request that touches nodes (see `operation.touches`): null lets it in; a promise holds it,
-   * and when it resolves the request begins anew. Must resolve also when the mount ends. Called on the hot path.
+   * and when it resolves the request begins anew; rejected, the kernel has had its answer and nothing is done. Must be settled
+   * also when the mount ends. Called on the hot path.
    */
   enter(origin: RequestOrigin, operation: ViewOperation): Promise<void> | null;
   /** The request cannot be answered locally. `prediction` is null where there is none; then `predict` is not allowed. */

@@ -187,7 +187,7 @@ export class FileHandler extends Handler {
         continue;
       }
       const nameMs = this.view.nameMs(node, entry);
-      const attributesMs = this.view.attributesMs(child);
+      const attributesMs = this.view.keepMs(child);
       const shown = shownOf(child);
       const { inoHigh, inoLow } = child;
       const fits = this.reply.directoryEntryPlus(

@@ -61,6 +61,7 @@ export function shownOf(node: ViewNode): Shown {
   const { inoHigh, inoLow, size } = node;
   const attributes = shownAttributes(node);
   // A silly name is no name.
-  const linkCount = node.silly === null ? attributes.linkCount : Math.max(0, attributes.linkCount - 1);
+  const names = node.silly === null ? attributes.linkCount : Math.max(0, attributes.linkCount - 1);
+  const linkCount = node.removed ? 0 : names;
   return { attributes, inoHigh, inoLow, size, linkCount };
 }

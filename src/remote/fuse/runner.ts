@@ -3,7 +3,14 @@
  * It reaches the world only through the operation; the answer goes to a function it is given.
  */
 import { ERRNO } from '../../errors.ts';
-import { failure, isMutation, type Outcome, type Prediction, type ViewOperation } from '../view/operation.ts';
+import {
+  failure,
+  isMutation,
+  type Mutation,
+  type Outcome,
+  type Prediction,
+  type ViewOperation,
+} from '../view/operation.ts';
 import { Write } from '../view/operations/writing.ts';
 import { UndoLog } from '../view/undo.ts';
 import { type Admission, alwaysWait, type RequestOrigin, type Verdict } from './admission.ts';
@@ -29,18 +36,24 @@ export interface Run<Answer> {
   done(outcome: Outcome<Answer>, operation: ViewOperation<Answer>): void;
   /** What the request's memory holds must be copied: it is not answered at once. */
   keep?(): void;
+  /** Whether it still waits for an answer: who has been killed meanwhile makes no change any more. */
+  wanted?(): boolean;
 }
 
 interface Bounced {
   readonly promise: Promise<Outcome<unknown>>;
   outcome: Outcome<unknown> | null;
   readonly sinceMs: number;
+  /** Changes begun before it was asked. */
+  readonly changes: number;
 }
 
 export class Runner {
   readonly counters: RunCounters = { requests: 0, local: 0, waited: 0, bounced: 0, predicted: 0, held: 0 };
   readonly #admission: Admission;
   readonly #bounced = new Map<string, Bounced>();
+  /** Changes begun so far. */
+  #changes = 0;
 
   constructor(admission: Admission) {
     this.#admission = admission;
@@ -58,22 +71,23 @@ export class Runner {
       this.counters.held++;
       run.keep?.();
       held.then(
-        () => this.#begin(run),
-        () => run.done(failure(ERRNO.EIO), operation),
+        () => (isWanted(run) ? this.#begin(run) : run.done(failure(ERRNO.EINTR), operation)),
+        () => run.done(failure(ERRNO.EINTR), operation),
       );
       return;
     }
+    const bounced = this.#takeBounced(run.origin, operation);
     const local = operation.lookLocal();
     if (local !== null) {
       this.counters.local++;
       run.done(local, operation);
       return;
     }
+    if (operation.changes) this.#changes++;
     if (this.#admission === alwaysWait) {
       this.#wait(run, operation, null);
       return;
     }
-    const bounced = this.#takeBounced(run.origin, operation);
     if (bounced?.outcome) {
       // The truth has come since the same call was bounced: that is as good as local.
       run.done(bounced.outcome as Outcome<Answer>, operation);
@@ -99,8 +113,11 @@ export class Runner {
     verdict: Verdict,
     bounced: Bounced | null,
   ): void {
+    if (!isWanted(run)) run.done(failure(ERRNO.EINTR), operation);
     // A change that must not be made is refused, whatever its system call makes of that.
-    if (verdict === 'bounce' && (run.origin.bounceable || operation.changes)) this.#bounce(run, operation, bounced);
+    else if (verdict === 'bounce' && (run.origin.bounceable || operation.changes))
+      this.#bounce(run, operation, bounced);
+    else if (verdict === 'emulate' && isMutation(operation)) this.#assume(run, operation, failure(ERRNO.EINTR));
     else if (verdict === 'predict' && prediction !== null) this.#predict(run, operation, prediction, bounced);
     else this.#wait(run, operation, bounced);
   }
@@ -137,10 +154,7 @@ export class Runner {
   ): void {
     this.counters.predicted++;
     if (isMutation(operation)) {
-      const undo = new UndoLog();
-      const outcome = operation.assume(undo);
-      run.done(outcome, operation);
-      this.#admission.assumed(run.origin, operation, outcome, undo);
+      this.#assume(run, operation, null);
       return;
     }
     const truth = (bounced?.promise as Promise<Outcome<Answer>> | undefined) ?? operation.perform();
@@ -152,9 +166,22 @@ export class Runner {
     );
   }
 
+  /** @param answer what the kernel hears instead of the outcome */
+  #assume<Answer>(run: Run<Answer>, mutation: Mutation<Answer>, answer: Outcome<Answer> | null): void {
+    const undo = new UndoLog();
+    const outcome = mutation.assume(undo);
+    run.done(answer ?? outcome, mutation);
+    this.#admission.assumed(run.origin, mutation, outcome, undo);
+  }
+
   #keepBounced(origin: RequestOrigin, operation: ViewOperation, earlier: Bounced | null): void {
     const key = this.#key(origin, operation);
-    const bounced: Bounced = earlier ?? { promise: operation.perform(), outcome: null, sinceMs: performance.now() };
+    const bounced: Bounced = earlier ?? {
+      promise: operation.perform(),
+      outcome: null,
+      sinceMs: performance.now(),
+      changes: this.#changes,
+    };
     bounced.promise.then((outcome) => {
       bounced.outcome = outcome;
     });
@@ -172,8 +199,9 @@ export class Runner {
     const key = this.#key(origin, operation);
     const bounced = this.#bounced.get(key);
     this.#bounced.delete(key);
-    // What was asked long ago is not what is asked now.
-    return bounced !== undefined && performance.now() - bounced.sinceMs < BOUNCED_MS ? bounced : null;
+    // What was asked long ago, or before a change, is not what is asked now.
+    if (bounced === undefined || bounced.changes !== this.#changes) return null;
+    return performance.now() - bounced.sinceMs < BOUNCED_MS ? bounced : null;
   }
 
   /** The same for the second try of a bounced call. */
@@ -182,4 +210,8 @@ export class Runner {
     const nodes = operation.touches.map(({ id }) => id).join(',');
     return `${pid}.${this.#admission.era(pid)} ${operation.kind} ${nodes} ${typeof name === 'string' ? name : ''}`;
   }
+}
+
+function isWanted(run: Pick<Run<unknown>, 'wanted'>): boolean {
+  return run.wanted?.() ?? true;
 }

@@ -290,6 +290,7 @@ export class FuseSession {
         done(outcome, operation);
       },
       keep: keep ?? nothing,
+      wanted: () => atOnce || this.#waiting.has(unique),
     });
     atOnce = false;
     if (!finished.value) this.#waiting.set(unique, waiting);

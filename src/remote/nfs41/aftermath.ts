@@ -130,7 +130,9 @@ function sameName(a: Event, b: Event): boolean {
 function mayBeRepeated(operations: readonly Operation[]): boolean {
   let changed = false;
   for (const operation of operations) {
-    const condition = operation.op === 'verify' || (operation.op === 'setattr' && operation.guard !== undefined);
+    const { op } = operation;
+    const verifiesChange = op === 'verify' && operation.change !== undefined;
+    const condition = verifiesChange || (op === 'setattr' && operation.guard !== undefined);
     if (condition && (changed || operation.op === 'setattr')) return false;
     if (operation.op === 'write' || operation.op === 'setattr') changed = true;
   }

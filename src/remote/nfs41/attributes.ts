@@ -365,7 +365,14 @@ export function writeType(writer: XdrWriter, type: FileType): void {
   writer.u32(type);
 }
 
+export function writeSize(writer: XdrWriter, size: number): void {
+  writeBitmap(writer, SIZE);
+  writer.u32(8);
+  writer.u64(size);
+}
+
 const CHANGE = bitmap(Attr.change);
+const SIZE = bitmap(Attr.size);
 const TYPE = bitmap(Attr.type);
 
 function writeSetTime(writer: XdrWriter, time: Time | 'server'): void {

@@ -13,6 +13,7 @@ import {
   writeBitmap,
   writeChange,
   writeSetAttributes,
+  writeSize,
   writeType,
 } from './attributes.ts';
 import { Op, Size } from './constants.ts';
@@ -284,6 +285,11 @@ export function readdir(cookie: U64, verifier: U64, maxCount: number, mask: Bitm
 /** Goes on only if the current object's change id is this one, else NFS4ERR_NOT_SAME. */
 export function verifyChange(change: U64): Step<void> {
   return { ...plain(Op.verify, 'VERIFY'), requestBytes: REQUEST + 20, encode: (writer) => writeChange(writer, change) };
+}
+
+/** Goes on only if the current object is so many bytes long, else NFS4ERR_NOT_SAME. */
+export function verifySize(size: number): Step<void> {
+  return { ...plain(Op.verify, 'VERIFY'), requestBytes: REQUEST + 20, encode: (writer) => writeSize(writer, size) };
 }
 
 /** Goes on only if the current object is of this type, else NFS4ERR_NOT_SAME. */

@@ -16,6 +16,7 @@ import {
   type SetAttributes,
 } from '../server.ts';
 import { ATTRIBUTES, ENTRY_ATTRIBUTES, ENTRY_FILEID, FOUND } from './attributes.ts';
+import { ChangedDirectories } from './changed-directories.ts';
 import { Compound, type Reply } from './compound.ts';
 import { ShareAccess, Status } from './constants.ts';
 import {
@@ -35,6 +36,7 @@ import {
   rename,
   setattr,
   verifyChange,
+  verifySize,
   verifyType,
   write,
 } from './file-steps.ts';
@@ -109,8 +111,7 @@ export class Plan {
   /** The file that is open now: the current one. */
   #open: Opened | null = null;
   #opens: Opened[] = [];
-  /** By place. */
-  #changed = new Map<string, ChangedDirectory>();
+  readonly #changed = new ChangedDirectories();
 
   /** `known`: handles that earlier COMPOUNDs of the batch gave, by operation. `owner`: an open owner no other COMPOUND uses now. */
   constructor(limits: PlanLimits, known: readonly (Handle | undefined)[], owner: Uint8Array) {
@@ -149,10 +150,7 @@ export class Plan {
     const made = this.#made;
     const open = this.#open;
     const opens = this.#opens.length;
-    const changed = [...this.#changed].map(([place, directory]) => {
-      const { changes, last } = directory;
-      return { place, directory, count: changes.length, last };
-    });
+    const unchange = this.#changed.mark();
     return () => {
       this.compound.truncate(steps);
       this.#stepOwner.length = steps;
@@ -166,12 +164,7 @@ export class Plan {
       this.#open = open;
       if (open !== null) open.close = -1;
       this.#opens.length = opens;
-      this.#changed = new Map();
-      for (const { place, directory, count, last } of changed) {
-        directory.changes.length = count;
-        directory.last = last;
-        this.#changed.set(place, directory);
-      }
+      unchange();
     };
   }
 
@@ -189,7 +182,7 @@ export class Plan {
   /** Adds what completes the answers; no operation can be added afterwards. */
   finish(): void {
     this.#leave();
-    for (const directory of this.#changed.values()) {
+    for (const directory of this.#changed) {
       const { ref, last } = directory;
       const place = this.#places.place(ref);
       const near = place === this.#places.current || place === this.#places.saved;
@@ -356,7 +349,8 @@ export class Plan {
         break;
       }
       case 'verify':
-        this.#emit(verifyChange(operation.change));
+        if (operation.change !== undefined) this.#emit(verifyChange(operation.change));
+        if (operation.size !== undefined) this.#emit(verifySize(operation.size));
         planned.main = this.#emitAttributes();
         this.#answered(planned);
         break;
@@ -430,16 +424,7 @@ export class Plan {
     planned.changed = this.#change(directory, planned, WHOLE);
   }
 
-  /** `by` changes the directory with its own step, the one just added. */
   #change(ref: HandleRef, by: Planned, info: InfoOf): ChangedDirectory {
-    const place = this.#places.place(ref);
-    let directory = this.#changed.get(place);
-    if (directory === undefined) {
-      directory = { ref, changes: [], last: by, attributes: -1 };
-      this.#changed.set(place, directory);
-    }
-    directory.changes.push({ step: by.main, info });
-    directory.last = by;
-    return directory;
+    return this.#changed.add(this.#places.place(ref), ref, by, info);
   }
 }

@@ -12,6 +12,7 @@ import { abortReason, protocolError, RemoteError, transportError } from '../remo
 import type { CallOptions, Credential, ServerCounters } from '../server.ts';
 import { XdrError, type XdrReader } from '../xdr.ts';
 import { BusyPoll } from './busy-poll.ts';
+import { CallQueue } from './call-queue.ts';
 import { RpcConnection } from './connection.ts';
 import {
   encodeCredential,
@@ -41,8 +42,7 @@ export class RpcClient {
   /** Bytes of the connections that are over; those of the present one are its own. */
   readonly #counters: ServerCounters = { calls: 0, replays: 0, reconnects: 0, bytesSent: 0, bytesReceived: 0 };
   readonly #pending: PendingTable;
-  #queue: PendingCall[] = [];
-  #queueHead = 0;
+  readonly #queue: CallQueue;
   readonly #credential: Uint8Array;
   readonly #credentials = new WeakMap<Credential, Uint8Array>();
   readonly #delayed = new Set<PendingCall>();
@@ -50,7 +50,6 @@ export class RpcClient {
   readonly #stallMs: number;
   readonly #backoff: readonly [number, number];
   readonly #maxBytes: number;
-  readonly #maxQueued: number;
   readonly #busyPoll: BusyPoll;
   #connection: RpcConnection | null = null;
   #localPort = 0;
@@ -75,7 +74,7 @@ export class RpcClient {
     this.#stallMs = options.stallMs ?? 20_000;
     this.#backoff = options.backoffMs ?? [20, 1000];
     this.#maxBytes = options.maxOutstandingBytes ?? 16 * 1024 * 1024;
-    this.#maxQueued = options.maxQueued ?? 65_536;
+    this.#queue = new CallQueue(options.maxQueued ?? 65_536);
     this.#busyPoll = new BusyPoll((options.busyPollUs ?? 0) / 1000);
   }
 
@@ -112,7 +111,7 @@ export class RpcClient {
 
   /** Calls waiting for a reply or for a place on the wire. */
   get outstanding(): number {
-    return this.#pending.size + (this.#queue.length - this.#queueHead) + this.#delayed.size;
+    return this.#pending.size + this.#queue.length + this.#delayed.size;
   }
 
   /**
@@ -149,7 +148,7 @@ export class RpcClient {
         transportError('ECANCELED', call.procedure.name, 'closed', { indeterminate: call.attempts > 0 }),
       );
     }
-    this.#dropSettled();
+    this.#queue.dropSettled();
     if (this.#connection === null) return;
     const closed = new Promise<void>((resolve) => this.#waitingClose.push(resolve));
     this.#connection.destroy(null);
@@ -162,15 +161,14 @@ export class RpcClient {
       return;
     }
     this.#armTick();
-    if (this.#queueHead === this.#queue.length && this.#mayDispatch()) {
+    if (this.#queue.length === 0 && this.#mayDispatch()) {
       this.#dispatch(call);
       return;
     }
-    if (this.#queue.length - this.#queueHead >= this.#maxQueued) {
+    if (!this.#queue.push(call)) {
       this.#fail(call, transportError('ENOBUFS', call.procedure.name, 'too many calls are waiting'));
       return;
     }
-    this.#queue.push(call);
     if (this.#connection === null && this.#reconnectTimer === null) this.#connect();
   }
 
@@ -207,13 +205,9 @@ export class RpcClient {
   }
 
   #pump(): void {
-    while (this.#queueHead < this.#queue.length && this.#mayDispatch()) {
-      const call = this.#queue[this.#queueHead++] as PendingCall;
+    while (this.#queue.length > 0 && this.#mayDispatch()) {
+      const call = this.#queue.shift();
       if (!call.settled) this.#dispatch(call);
-    }
-    if (this.#queueHead === this.#queue.length || this.#queueHead > 1024) {
-      this.#queue.splice(0, this.#queueHead);
-      this.#queueHead = 0;
     }
   }
 
@@ -249,7 +243,7 @@ export class RpcClient {
     } catch (error) {
       this.#onBadReply(call, error);
     }
-    if (this.#queueHead < this.#queue.length) this.#pump();
+    if (this.#queue.length > 0) this.#pump();
   }
 
   #onBadReply(call: PendingCall, error: unknown): void {
@@ -378,7 +372,7 @@ export class RpcClient {
     if (connection?.isOpen && this.#pending.size > 0 && now - this.#lastHeard > this.#stallMs) {
       connection.destroy(new Error(`nothing heard for ${this.#stallMs} ms`));
     }
-    this.#dropSettled();
+    this.#queue.dropSettled();
     if (this.outstanding > 0) this.#armTick();
   }
 
@@ -425,14 +419,7 @@ export class RpcClient {
   }
 
   #all(): PendingCall[] {
-    const queued = this.#queue.slice(this.#queueHead).filter((call) => !call.settled);
-    return [...this.#pending.inOrder(), ...this.#delayed, ...queued];
-  }
-
-  /** Calls that were given up while they waited for a place on the wire. */
-  #dropSettled(): void {
-    this.#queue = this.#queue.slice(this.#queueHead).filter((call) => !call.settled);
-    this.#queueHead = 0;
+    return [...this.#pending.inOrder(), ...this.#delayed, ...this.#queue.waiting()];
   }
 
   #encoded(credential: Credential): Uint8Array {

@@ -9,6 +9,12 @@ import type { UndoLog } from './undo.ts';
 export const BLOCK_BYTES = 1 << 17;
 const BLOCK_BYTES_MIN = 4096;
 
+/** A piece of a file to be written, as it was when it was taken. */
+export interface WriteRun {
+  readonly offset: number;
+  readonly bytes: Uint8Array;
+}
+
 export interface Block {
   readonly owner: FileData;
   readonly index: number;
@@ -65,6 +71,8 @@ export class FileData {
   readonly dirty = new RangeSet();
   /** Sent, no answer yet. */
   readonly sending = new RangeSet();
+  /** Taken by assumed operations, which send it in their order; later ones may take what was written over it. */
+  readonly claims = new Set<WriteRun>();
   /** Written by the server, but perhaps not on stable storage. */
   readonly unstable = new RangeSet();
   /** Write errors so far, and the last one: each descriptor reports those since it was opened. */
@@ -79,12 +87,12 @@ export class FileData {
 
   /** Whether anything is not on the server's stable storage yet. */
   get unwritten(): boolean {
-    return !(this.dirty.isEmpty && this.sending.isEmpty && this.unstable.isEmpty);
+    return this.unsent || !this.unstable.isEmpty;
   }
 
   /** Whether anything has not reached the server at all. */
   get unsent(): boolean {
-    return !(this.dirty.isEmpty && this.sending.isEmpty);
+    return !(this.dirty.isEmpty && this.sending.isEmpty) || this.claims.size > 0;
   }
 
   /** Takes bytes written by a program. */
@@ -143,6 +151,7 @@ export class FileData {
     const kept = [...this.dirty.all(), ...this.sending.all(), ...this.unstable.all()];
     this.valid.clear();
     for (const { start, end } of kept) this.valid.add(start, end);
+    for (const { offset, bytes } of this.claims) this.valid.add(offset, offset + bytes.byteLength);
     for (const block of [...this.#blocks.values()]) {
       const start = block.index * BLOCK_BYTES;
       if (!this.valid.overlaps(start, start + BLOCK_BYTES)) this.#free(block);
@@ -160,6 +169,7 @@ export class FileData {
   /** Forgets everything, unwritten data too. */
   clear(): void {
     for (const set of [this.valid, this.dirty, this.sending, this.unstable]) set.clear();
+    this.claims.clear();
     for (const block of [...this.#blocks.values()]) this.#free(block);
   }
 
@@ -180,6 +190,7 @@ export class FileData {
   #needed({ index }: Block): boolean {
     const start = index * BLOCK_BYTES;
     const end = start + BLOCK_BYTES;
+    for (const { offset, bytes } of this.claims) if (offset < end && offset + bytes.byteLength > start) return true;
     return this.dirty.overlaps(start, end) || this.sending.overlaps(start, end) || this.unstable.overlaps(start, end);
   }
 

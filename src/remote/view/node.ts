@@ -17,6 +17,8 @@ export interface NameEntry {
   epoch: number;
   /** Vouched for until then at most, milliseconds. */
   until: number;
+  /** A change that is only assumed has made it so: the kernel must not keep it. */
+  assumed: boolean;
 }
 
 /** What is known beneath a directory. Names are strings with a character per byte. */
@@ -58,6 +60,8 @@ export class ViewNode {
   lifeMs = 0;
   /** The view's sequence number when `attributes` were accepted. */
   acceptedAt = 0;
+  /** A change of ours since then of which the server did not say what the attributes are now. */
+  unsaid = false;
   /** Counts changes by others: data and names learnt in an earlier epoch are only guesses. */
   epoch = 0;
   /** Own requests under way that change it, and the sequence number when the last one ended. */
@@ -87,6 +91,8 @@ export class ViewNode {
   readonly leaving = new Set<Promise<void>>();
   /** The server does not know the handle any more. */
   stale = false;
+  /** Its removal is assumed, or was: a directory that the kernel does not know to be dead. */
+  removed = false;
   /** The epoch of the data that the kernel may have kept; −1: none. */
   kernelEpoch = -1;
   /** Who looked it up at the server last, and when (milliseconds). */

@@ -75,6 +75,8 @@ export interface Mutation<Answer = unknown> extends ViewOperation<Answer> {
    * `settle` always after.
    */
   steps(reference: (node: ViewNode) => HandleRef): readonly ServerOperation[];
+  /** The server may do it in part only without that stopping a batch: nothing that cannot be taken back may be behind it. */
+  readonly mayFallShort?: boolean;
   /** Which of `steps` finds or makes a node, and which node: for `{ from }` of later operations in the batch. Else null. */
   readonly makes: { readonly step: number; readonly node: ViewNode } | null;
   /**

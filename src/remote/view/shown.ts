@@ -17,18 +17,31 @@ export interface ShownTimes {
 
 const BLOCK_BYTES = 4096;
 
+/**
+ * The node's attributes are said for the first time since a change of ours which left data and size alone: if they show no other
+ * change, what was shown goes on to hold for them.
+ */
+export function keepShown(node: ViewNode, now: Attributes): void {
+  const { shown, said } = node;
+  if (shown === null || shown.change === null || !isFor(shown.change, said)) return;
+  const { mtimeSeconds, mtimeNanoseconds, size } = said;
+  if (now.mtimeSeconds !== mtimeSeconds || now.mtimeNanoseconds !== mtimeNanoseconds || now.size !== size) return;
+  node.shown = { ...shown, change: { high: now.changeHigh, low: now.changeLow } };
+}
+
 /** Attributes as a program is to see them. */
 export function shownAttributes(node: ViewNode): Attributes {
   const { shown, attributes } = node;
   if (shown === null) return attributes;
   const { change } = shown;
-  const holds =
-    node.handle === null ||
-    node.assumed > 0 ||
-    (change !== null && change.high === attributes.changeHigh && change.low === attributes.changeLow);
+  const holds = node.handle === null || node.assumed > 0 || (change !== null && isFor(change, attributes));
   if (!holds) return attributes;
   const { mtimeSeconds, mtimeNanoseconds, ctimeSeconds, ctimeNanoseconds } = shown;
   const used =
     attributes.type === FileType.regular ? Math.ceil(node.size / BLOCK_BYTES) * BLOCK_BYTES : attributes.used;
   return { ...attributes, mtimeSeconds, mtimeNanoseconds, ctimeSeconds, ctimeNanoseconds, used };
+}
+
+function isFor(change: NonNullable<ShownTimes['change']>, { changeHigh, changeLow }: Attributes): boolean {
+  return change.high === changeHigh && change.low === changeLow;
 }

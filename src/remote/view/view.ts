@@ -13,6 +13,7 @@ import { Loader } from './loader.ts';
 import type { NameEntry, ViewNode } from './node.ts';
 import { NodeTable } from './nodes.ts';
 import { type AttributePatch, patched } from './patch.ts';
+import { keepShown } from './shown.ts';
 import type { UndoLog } from './undo.ts';
 import { WriteBack } from './write-back.ts';
 
@@ -145,6 +146,16 @@ export class View {
     return Math.max(0, node.validUntil - this.clock.now());
   }
 
+  /** Milliseconds for which the kernel may keep the attributes: not at all what is assumed, since others would be shown it. */
+  keepMs(node: ViewNode): number {
+    return node.assumed > 0 ? 0 : this.attributesMs(node);
+  }
+
+  /** Whether what is known of the node can be vouched for, not counting what we have changed ourselves. */
+  isVouched(node: ViewNode): boolean {
+    return node.handle === null || this.clock.now() < node.validUntil;
+  }
+
   /** Whether what is known of names and listing in this directory can be vouched for now. An assumed one is all our own. */
   directoryVouched(directory: ViewNode): boolean {
     return directory.handle === null || this.clock.now() < directory.validUntil;
@@ -152,7 +163,7 @@ export class View {
 
   /** Milliseconds for which a name is still vouched for. */
   nameMs(directory: ViewNode, entry: NameEntry): number {
-    if (entry.epoch !== directory.epoch || directory.handle === null) return 0;
+    if (entry.epoch !== directory.epoch || directory.handle === null || entry.assumed) return 0;
     return Math.max(0, Math.min(entry.until, directory.validUntil) - this.clock.now());
   }
 
@@ -221,12 +232,18 @@ export class View {
     const isDirectory = node.attributes.type === FileType.directory;
     const alone = node.ownInFlight <= 1 && node.acceptedAt <= asked.sequence;
     if (before === null ? isDirectory : alone && !isChange(node.said, before)) this.#foreignChange(node);
-    if (after === null) this.expire(node);
+    if (after === null) this.changedUnsaid(node);
     else if (!this.#older(node, after, asked, false)) {
       this.#vouch(node, after, asked, true);
       // Several at once: the last answer need not be the last state.
       if (node.ownInFlight > 1) this.expire(node);
     } else this.expire(node);
+  }
+
+  /** A change of ours was made, and the server has not told the node's attributes since. */
+  changedUnsaid(node: ViewNode): void {
+    node.unsaid = true;
+    this.expire(node);
   }
 
   /** The server does not know the node any more. */
@@ -237,7 +254,8 @@ export class View {
     this.expire(node);
     node.data?.dropClean();
     node.epoch++;
-    if (node.parent !== null) this.#foreignChange(node.parent);
+    // Where no name is known to stand for it any more, it may have been removed by ourselves.
+    if (node.parent !== null && node.nameCount > 0) this.#foreignChange(node.parent);
   }
 
   // ---- what is assumed of attributes
@@ -286,7 +304,7 @@ export class View {
     }
     const sure = directory.epoch === epochBefore;
     const until = sure ? Infinity : this.clock.now() + this.options.fileMinMs;
-    this.nodes.setName(directory, name, { node, listed: null, epoch: directory.epoch, until });
+    this.nodes.setName(directory, name, { node, listed: null, epoch: directory.epoch, until, assumed: false });
   }
 
   /**
@@ -300,7 +318,7 @@ export class View {
   /** Sets what a name stands for after a change of ours (null: nothing any more). */
   changeName(directory: ViewNode, name: string, node: ViewNode | null, undo: UndoLog | null): void {
     const old = directory.names?.names.get(name);
-    const entry = { node, listed: null, epoch: directory.epoch, until: Infinity };
+    const entry = { node, listed: null, epoch: directory.epoch, until: Infinity, assumed: undo !== null };
     // The old node must outlive the name while it may come back.
     if (undo !== null && old?.node) old.node.pins++;
     this.nodes.setName(directory, name, entry);
@@ -318,7 +336,10 @@ export class View {
       }
       release();
     };
-    undo.push(restore, release);
+    undo.push(restore, () => {
+      entry.assumed = false;
+      release();
+    });
   }
 
   /** What is known of a name has turned out wrong. */
@@ -339,7 +360,7 @@ export class View {
     const old = new Set(names?.names.keys());
     for (const { name, node, ino } of listed) {
       old.delete(name);
-      this.nodes.setName(directory, name, { node, listed: node === null ? ino : null, epoch, until });
+      this.nodes.setName(directory, name, { node, listed: node === null ? ino : null, epoch, until, assumed: false });
     }
     for (const name of old) this.nodes.removeName(directory, name);
     directory.names ??= { names: new Map(), completeEpoch: -1, completeUntil: 0, changes: 0 };
@@ -412,6 +433,10 @@ export class View {
     // Only a confirmation after the time was up says that the object is quiet.
     if (changed || node.lifeMs === 0) node.lifeMs = least;
     else if (asked.ms >= node.validUntil) node.lifeMs = Math.min(most, Math.max(least, node.lifeMs * 2));
+    if (node.unsaid) {
+      node.unsaid = false;
+      keepShown(node, attributes);
+    }
     this.say(node, attributes);
     node.acceptedAt = ++this.#sequence;
     node.validUntil = Math.max(asked.ms + node.lifeMs, changed ? 0 : node.validUntil);

@@ -6,7 +6,7 @@ import { ERRNO } from '../../errors.ts';
 import { sameU64 } from '../operation.ts';
 import type { Credential, Handle, U64 } from '../server.ts';
 import { errnoOf } from './errors.ts';
-import type { FileData } from './file-data.ts';
+import type { FileData, WriteRun } from './file-data.ts';
 import type { ViewNode } from './node.ts';
 import type { Range } from './ranges.ts';
 import type { UndoLog } from './undo.ts';
@@ -14,14 +14,10 @@ import type { View } from './view.ts';
 
 /** How often a flush starts again because the server restarts, before it gives up. */
 const COMMITS_MAX = 20;
+/** The largest gap behind the end of a file that is kept as zeros. */
+const HOLE_BYTES_MAX = 1 << 20;
 /** Passes over data that is being written again while it is flushed. */
 const PASSES_MAX = 64;
-
-/** A piece of a file to be written, as it was when it was taken. */
-export interface WriteRun {
-  readonly offset: number;
-  readonly bytes: Uint8Array;
-}
 
 interface Writer {
   /** In whose name the last data was written. */
@@ -53,7 +49,9 @@ export class WriteBack {
     let sum = 0;
     for (const node of this.#writers.keys()) {
       const { data } = node;
-      if (data !== null) sum += data.dirty.bytes + data.sending.bytes + data.unstable.bytes;
+      if (data === null) continue;
+      sum += data.dirty.bytes + data.sending.bytes + data.unstable.bytes;
+      for (const { bytes } of data.claims) sum += bytes.byteLength;
     }
     return sum;
   }
@@ -101,6 +99,7 @@ export class WriteBack {
         () => this.#release(node),
       );
     }
+    this.#knowHole(node, data, offset, undo);
     data.write(offset, bytes, undo);
     const end = offset + bytes.byteLength;
     if (end > node.size) node.writeEnd = Math.max(node.writeEnd, end);
@@ -114,6 +113,14 @@ export class WriteBack {
         if (node.data !== null && node.data.held === 0 && this.#writers.get(node) === writer) this.#start(node, true);
       });
     }
+  }
+
+  /** Between the end of a file that is known whole and what is written behind it are zeros: nobody need ask for them. */
+  #knowHole(node: ViewNode, data: FileData, offset: number, undo: UndoLog | null): void {
+    const { size } = node;
+    if (offset <= size || offset - size > HOLE_BYTES_MAX || !data.valid.covers(0, size)) return;
+    undo?.push(() => data.valid.remove(size, offset), undefined, offset - size);
+    data.fillZeros(size, offset);
   }
 
   /**
@@ -175,13 +182,15 @@ export class WriteBack {
       for (const piece of this.#pieces(range)) {
         runs.push({ offset: piece.start, bytes: data.slice(piece.start, piece.end) });
       }
-      data.dirty.remove(range.start, range.end);
-      data.sending.add(range.start, range.end);
-      undo.push(() => {
-        data.sending.remove(range.start, range.end);
-        data.dirty.add(range.start, range.end);
-      });
     }
+    data.dirty.clear();
+    for (const run of runs) data.claims.add(run);
+    undo.push(() => {
+      for (const run of runs) {
+        data.claims.delete(run);
+        data.dirty.add(run.offset, run.offset + run.bytes.byteLength);
+      }
+    });
     return runs;
   }
 
@@ -189,8 +198,9 @@ export class WriteBack {
   claimWritten(node: ViewNode, runs: readonly WriteRun[]): void {
     const { data } = node;
     if (data === null) return;
-    for (const { offset, bytes } of runs) data.sending.remove(offset, offset + bytes.byteLength);
+    for (const run of runs) data.claims.delete(run);
     this.#settle(node);
+    if (data.unsent) this.#start(node, true);
   }
 
   #writerOf(node: ViewNode): Writer {
@@ -226,7 +236,8 @@ export class WriteBack {
   /** One small piece needs no COMMIT: it goes out as a stable write. @returns false where that does not fit */
   async #flushSmall(node: ViewNode, writer: Writer, data: FileData): Promise<boolean> {
     const ranges = data.dirty.all();
-    const alone = ranges.length === 1 && data.sending.isEmpty && data.unstable.isEmpty && data.held === 0;
+    const alone =
+      ranges.length === 1 && data.sending.isEmpty && data.unstable.isEmpty && data.held === 0 && data.claims.size === 0;
     if (!alone || ranges[0]!.end - ranges[0]!.start > this.#view.server.info.maxWrite) return false;
     this.#sendPiece(node, writer, data, ranges[0]!, true);
     await Promise.all(writer.inFlight);
@@ -242,7 +253,7 @@ export class WriteBack {
   #start(node: ViewNode, all: boolean): void {
     const data = node.data!;
     const writer = this.#writers.get(node);
-    if (data.held > 0 || writer === undefined) return;
+    if (data.held > 0 || data.claims.size > 0 || writer === undefined) return;
     const { maxWrite } = this.#view.server.info;
     for (const range of data.dirty.all()) {
       // Two WRITEs of the same bytes must not be under way together: servers reorder.

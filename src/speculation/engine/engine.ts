@@ -186,11 +186,12 @@ export class SpeculationEngine {
     return true;
   }
 
-  /** Commits the object's present interval if it turns out to rest on nothing (the truth arrived before the checkpoint did). */
+  /** Commits the object's intervals that turn out to rest on nothing (the truth arrived before the checkpoint did). */
   settle(object: SpeculativeObject): void {
     const interval = anchor(object);
     if (interval === null) return;
-    this.#commitFrom(interval);
+    // The oldest first: it may rest on nothing, too, and the present one waits for it.
+    this.#commitFrom(interval.object.log[0]!);
     this.#deliver();
   }
 

@@ -19,7 +19,7 @@ export interface SpeculationLimits {
 export const DEFAULT_LIMITS: SpeculationLimits = {
   speculations: 20_000,
   intervals: 20_000,
-  checkpointsPerProcess: 128,
+  checkpointsPerProcess: 256,
   undoBytes: 256 << 20,
   outputBytes: 16 << 20,
 };

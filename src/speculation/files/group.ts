@@ -21,7 +21,7 @@ export interface Member {
   truthNext: boolean;
   /**
    * The call it is in may have made a file already: the kernel asks for a new file's attributes before open(2) is done. It cannot
-   * run again. Until it asks for something in a directory, which is another call.
+   * run again. Until it asks for something else, which is another call.
    */
   created: boolean;
   /** Its rollbacks so far. */

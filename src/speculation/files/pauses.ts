@@ -56,6 +56,12 @@ export class Pauses {
     return this.#answered.delete(unique);
   }
 
+  /** What has been answered must not be run. */
+  answered(origin: RequestOrigin): never {
+    this.takeAnswered(origin);
+    throw new Error('the request has been answered');
+  }
+
   mayBounce(origin: RequestOrigin, member: Member): boolean {
     return origin.bounceable && !member.created && this.#mayPause(member);
   }
@@ -76,6 +82,21 @@ export class Pauses {
       const reply = { fd: this.#around.fuseDescriptor, bytes: interrupted(origin.unique) };
       this.#backend!.checkpoint(member.pid, token, reply);
     });
+  }
+
+  /** Keeps the process behind the call that made the request, which is answered unless that is refused. */
+  detain(origin: RequestOrigin, member: Member): Promise<'detained' | 'answered' | 'refused'> {
+    return new Promise((resolve) => {
+      const token = this.#ask(member, (refusal, replied) => {
+        if (refusal === null) resolve('detained');
+        else resolve(replied ? 'answered' : 'refused');
+      });
+      this.#backend!.detain(member.pid, token, { fd: this.#around.fuseDescriptor, bytes: interrupted(origin.unique) });
+    });
+  }
+
+  detained(token: number): void {
+    this.#take(token)?.answered(null, true);
   }
 
   /** A process waits for its child, whose exit is held: it can only go on if it depends on what the child depends on. */
@@ -104,17 +125,22 @@ export class Pauses {
   checkpointed(token: number, checkpoint: CheckpointId): void {
     const pause = this.#take(token);
     if (pause === null) return;
-    const { engine, judgement, statistics, trace, now } = this.#around;
-    const { member } = pause;
-    statistics.checkpoints++;
+    const { judgement, now } = this.#around;
     judgement.checkpoint((now() - pause.sinceMs) * 1000);
-    // A rollback under way undoes it, too.
-    if (!member.doomed) {
-      engine.begin(member.object, checkpoint);
-      trace?.instant('checkpoint', 'process', member.pid, { checkpoint });
-      setTimeout(() => engine.settle(member.object), UNUSED_MS).unref();
-    }
+    this.begin(pause.member, checkpoint);
     pause.answered(null, true);
+  }
+
+  /** A checkpoint has been taken. */
+  begin(member: Member, checkpoint: CheckpointId): void {
+    const { engine, judgement, statistics, trace } = this.#around;
+    statistics.checkpoints++;
+    judgement.checkpointTaken();
+    // A rollback under way undoes it, too.
+    if (member.doomed) return;
+    engine.begin(member.object, checkpoint);
+    trace?.instant('checkpoint', 'process', member.pid, { checkpoint });
+    setTimeout(() => engine.settle(member.object), UNUSED_MS).unref();
   }
 
   refused(token: number, reason: Refusal, replied: boolean): void {

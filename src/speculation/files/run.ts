@@ -27,6 +27,8 @@ export interface SpeculativeMountOptions {
   readonly limits?: SpeculationLimits;
   /** For tests: another judge of what pays. */
   readonly judgement?: Judgement;
+  /** For tests: says that an answer which was right is to be taken for a wrong one. */
+  readonly distrust?: () => boolean;
 }
 
 export interface RunCommandOptions {
@@ -35,6 +37,8 @@ export interface RunCommandOptions {
   readonly cwd?: string;
   readonly stdio?: LaunchOptions['stdio'];
   readonly cpu?: number;
+  /** Local directories whose changes can be undone; absolute, without symbolic links. */
+  readonly locals?: readonly string[];
   /** False: every request waits for the truth, and the program is not traced more than needed to wait for it. */
   readonly speculate?: boolean;
   readonly everyEvent?: (event: ProcessEvent) => void;
@@ -95,7 +99,9 @@ export class SpeculativeMount {
       trace: this.#options.trace ?? null,
       limits: this.#options.limits ?? DEFAULT_LIMITS,
       ...(this.#options.judgement === undefined ? {} : { judgement: this.#options.judgement }),
+      ...(this.#options.distrust === undefined ? {} : { distrust: this.#options.distrust }),
       invalidate: (node) => this.session.invalidateData(node),
+      forget: (directory, name) => this.session.invalidateName(directory, name),
     });
     seat.judgement.roundTrip(this.#roundTripMs * 1000);
     let processes: BackendCounts | null = null;
@@ -110,6 +116,7 @@ export class SpeculativeMount {
           ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
           ...(options.stdio === undefined ? {} : { stdio: options.stdio }),
           ...(options.cpu === undefined ? {} : { cpu: options.cpu }),
+          ...(options.locals === undefined ? {} : { locals: options.locals }),
           ...(options.log === undefined ? {} : { log: options.log }),
         },
         (event) => {

@@ -88,7 +88,7 @@ export class MutationSender {
       payload,
       operations: weight(mutation),
       bytes: undo.bytes,
-      last: () => !this.#makers.isProven(mutation),
+      last: () => mutation.mayFallShort === true || !this.#makers.isProven(mutation),
     });
   }
 
@@ -142,7 +142,7 @@ export class MutationSender {
     this.#statistics.sent += run.length;
     const began = this.#hooks.now();
     const results = await this.#server.batch(operations, credential === null ? {} : { credential });
-    this.#hooks.roundTrip(this.#hooks.now() - began);
+    if (operations.length > 0) this.#hooks.roundTrip(this.#hooks.now() - began);
     for (const [i, queued] of run.entries()) {
       const own = results.slice(starts[i]!, starts[i + 1]!);
       // Behind a failure nothing was executed. A mutation of no steps is done as soon as those before it are.

@@ -3,6 +3,11 @@
  * Numbers and their line for people; it touches nothing.
  */
 
+export interface Holds {
+  count: number;
+  ms: number;
+}
+
 export interface SpeculationStatistics {
   /** Requests of the group that were predicted, and that waited. */
   predictedReads: number;
@@ -10,6 +15,8 @@ export interface SpeculationStatistics {
   waited: number;
   /** The same by operation and reason: `lookup unknown`. */
   readonly waits: Record<string, number>;
+  /** System calls that a process stood before until it depended on nothing, by call and reason, and for how long, milliseconds. */
+  readonly holds: Record<string, Holds>;
   confirmed: number;
   refuted: number;
   dropped: number;
@@ -26,6 +33,9 @@ export interface SpeculationStatistics {
   unexpected: number;
   /** Milliseconds between an answer given ahead and its truth, for those that were right: what would have been waited. */
   savedMs: number;
+  /** What the judgement went by at the end, microseconds. */
+  roundTripUs: number;
+  checkpointUs: number;
   /** Most held at one time. */
   peakSpeculations: number;
   peakOutputBytes: number;
@@ -37,6 +47,7 @@ export function newStatistics(): SpeculationStatistics {
     predictedMutations: 0,
     waited: 0,
     waits: {},
+    holds: {},
     confirmed: 0,
     refuted: 0,
     dropped: 0,
@@ -50,6 +61,8 @@ export function newStatistics(): SpeculationStatistics {
     repaired: 0,
     unexpected: 0,
     savedMs: 0,
+    roundTripUs: 0,
+    checkpointUs: 0,
     peakSpeculations: 0,
     peakOutputBytes: 0,
   };
@@ -65,12 +78,23 @@ export function describeStatistics(s: SpeculationStatistics, elapsedMs: number):
       `(${s.restored} processes restored, ${s.killed} that never were)`,
     `changes: ${s.sent} sent in ${s.batches} batches${s.repaired > 0 ? `, ${s.repaired} repaired` : ''}`,
     ...(s.waited > 0 ? [`waited: ${reasons(s.waits)}`] : []),
+    ...(Object.keys(s.holds).length > 0 ? [`held: ${longest(s.holds)}`] : []),
+    `measured: round trip ${milliseconds(s.roundTripUs)}, checkpoint ${milliseconds(s.checkpointUs)}`,
     `time: ${seconds(elapsedMs)}, about ${seconds(s.savedMs)} of waiting done ahead`,
     '',
   ].join('\n');
 }
 
+function milliseconds(us: number): string {
+  return `${(us / 1000).toFixed(2)} ms`;
+}
+
 function reasons(waits: Record<string, number>): string {
   const sorted = Object.entries(waits).sort((a, b) => b[1] - a[1]);
   return sorted.map(([reason, count]) => `${reason} ${count}`).join(', ');
+}
+
+function longest(holds: Record<string, Holds>): string {
+  const sorted = Object.entries(holds).sort(([, a], [, b]) => b.ms - a.ms);
+  return sorted.map(([reason, { count, ms }]) => `${reason} ${count} (${(ms / 1000).toFixed(2)} s)`).join(', ');
 }

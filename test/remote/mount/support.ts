@@ -10,6 +10,7 @@ import type { TestContext } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { mounts, unmountLazily } from '../../../src/linux/fuse.ts';
+import { gather, type Ran } from '../../support/gather.ts';
 import { need } from '../../support/need.ts';
 
 export const MAIN = fileURLToPath(new URL('../../../src/cli/main.js', import.meta.url));
@@ -79,23 +80,7 @@ export async function startMount(t: TestContext, url: string, args: readonly str
   return { directory, child, stderr: () => stderr, exited };
 }
 
-export interface Ran {
-  readonly status: number | null;
-  readonly stdout: string;
-  readonly stderr: string;
-}
-
 /** Runs a shell script; never blocks this process, whose servers may have to answer. */
-export async function shell(script: string, cwd: string, args: readonly string[] = []): Promise<Ran> {
-  const child = spawn('sh', ['-ec', script, 'sh', ...args], { cwd, stdio: ['ignore', 'pipe', 'pipe'] });
-  let stdout = '';
-  let stderr = '';
-  child.stdout.setEncoding('utf8').on('data', (text: string) => {
-    stdout += text;
-  });
-  child.stderr.setEncoding('utf8').on('data', (text: string) => {
-    stderr += text;
-  });
-  const status = await new Promise<number | null>((resolve) => child.once('close', (code) => resolve(code)));
-  return { status, stdout, stderr };
+export function shell(script: string, cwd: string, args: readonly string[] = []): Promise<Ran> {
+  return gather(spawn('sh', ['-ec', script, 'sh', ...args], { cwd, stdio: ['ignore', 'pipe', 'pipe'] }));
 }

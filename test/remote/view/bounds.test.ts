@@ -9,29 +9,7 @@ import { ERRNO } from '../../../src/errors.ts';
 import { FileType } from '../../../src/remote/server.ts';
 import { BLOCK_BYTES } from '../../../src/remote/view/file-data.ts';
 import { RangeSet } from '../../../src/remote/view/ranges.ts';
-import { openView, type View, type ViewOptions } from '../../../src/remote/view/view.ts';
-import { MemoryServer, type MemoryServerOptions } from '../memory-server.ts';
-import type { MemoryTree } from '../memory-tree.ts';
-import { SimulatedClock } from '../simulated-clock.ts';
-import { Driver } from './driver.ts';
-
-interface World {
-  readonly clock: SimulatedClock;
-  readonly server: MemoryServer;
-  readonly tree: MemoryTree;
-  readonly view: View;
-  readonly driver: Driver;
-}
-
-async function makeWorld(
-  options: Partial<ViewOptions>,
-  serverOptions: Partial<MemoryServerOptions> = {},
-): Promise<World> {
-  const clock = new SimulatedClock();
-  const server = new MemoryServer({ ...serverOptions, clock });
-  const view = await clock.until(openView(server, clock, options));
-  return { clock, server, tree: server.tree, view, driver: new Driver(view) };
-}
+import { makeWorld } from './world.ts';
 
 /** A byte that tells its place. */
 const byteAt = (offset: number): number => (offset * 7 + (offset >>> 12)) & 0xff;

@@ -10,26 +10,10 @@ import { FileType } from '../../../src/remote/server.ts';
 import { openFile } from '../../../src/remote/view/files.ts';
 import type { ViewNode } from '../../../src/remote/view/node.ts';
 import { Open, wantedAccess } from '../../../src/remote/view/operations/reading.ts';
-import { openView, type View } from '../../../src/remote/view/view.ts';
-import { MemoryServer, type MemoryServerOptions } from '../memory-server.ts';
+import type { MemoryServer } from '../memory-server.ts';
 import type { MemoryTree } from '../memory-tree.ts';
-import { SimulatedClock } from '../simulated-clock.ts';
-import { Driver, Failed } from './driver.ts';
-
-interface World {
-  readonly clock: SimulatedClock;
-  readonly server: MemoryServer;
-  readonly tree: MemoryTree;
-  readonly view: View;
-  readonly driver: Driver;
-}
-
-async function makeWorld(options: Partial<MemoryServerOptions> = {}): Promise<World> {
-  const clock = new SimulatedClock();
-  const server = new MemoryServer({ ...options, clock });
-  const view = await clock.until(openView(server, clock));
-  return { clock, server, tree: server.tree, view, driver: new Driver(view) };
-}
+import { type Driver, Failed } from './driver.ts';
+import { makeWorld, type World } from './world.ts';
 
 const text = (value: string): Uint8Array => Buffer.from(value);
 

@@ -5,28 +5,18 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { openView, type View, type ViewOptions } from '../../../src/remote/view/view.ts';
-import { MemoryServer, type MemoryServerOptions } from '../memory-server.ts';
+import type { ViewOptions } from '../../../src/remote/view/view.ts';
+import type { MemoryServerOptions } from '../memory-server.ts';
 import { MemoryTree } from '../memory-tree.ts';
-import { SimulatedClock } from '../simulated-clock.ts';
-import { Driver } from './driver.ts';
 import { ModelRunner, type Step, steps, ViewRunner } from './programs.ts';
+import { makeWorld, type World } from './world.ts';
 
-interface World {
-  readonly clock: SimulatedClock;
-  readonly server: MemoryServer;
-  readonly view: View;
-  readonly driver: Driver;
-}
-
-async function makeWorld(
-  options: Omit<Partial<MemoryServerOptions>, 'clock'> = {},
-  viewOptions: Partial<ViewOptions> = {},
+/** Of a server of small pages and requests, so that there are many. */
+function smallWorld(
+  server: Omit<Partial<MemoryServerOptions>, 'clock'> = {},
+  view: Partial<ViewOptions> = {},
 ): Promise<World> {
-  const clock = new SimulatedClock();
-  const server = new MemoryServer({ pageEntries: 3, maxRead: 1000, maxWrite: 700, ...options, clock });
-  const view = await clock.until(openView(server, clock, viewOptions));
-  return { clock, server, view, driver: new Driver(view) };
+  return makeWorld(view, { pageEntries: 3, maxRead: 1000, maxWrite: 700, ...server });
 }
 
 /** Numbers from a seed (mulberry32). */
@@ -62,7 +52,7 @@ const RUNS = Number(process.env['ISTHMUS_VIEW_RUNS'] ?? 200);
 
 test('a program sees on the view what it would see on a plain tree', async () => {
   await fc.assert(
-    fc.asyncProperty(steps(60), async (program) => compare(await makeWorld(), program)),
+    fc.asyncProperty(steps(60), async (program) => compare(await smallWorld(), program)),
     { numRuns: RUNS },
   );
 });
@@ -71,7 +61,7 @@ test('the same with a tiny cache, without vouched changes of directories, and wi
   const property = fc.asyncProperty(steps(60), async (program) => {
     const tree = new MemoryTree();
     tree.operationsPerTick = 5;
-    const world = await makeWorld({ tree, vouches: false }, { dataBytes: 4096, unwrittenBytes: 2000, names: 4 });
+    const world = await smallWorld({ tree, vouches: false }, { dataBytes: 4096, unwrittenBytes: 2000, names: 4 });
     await compare(world, program);
   });
   await fc.assert(property, { numRuns: RUNS });
@@ -80,7 +70,7 @@ test('the same with a tiny cache, without vouched changes of directories, and wi
 test('a server that loses uncommitted data again and again loses nothing that was closed', async () => {
   const property = fc.asyncProperty(steps(60), fc.integer(), async (program, seed) => {
     const next = random(seed);
-    const world = await makeWorld({ delay: () => next() * 20 });
+    const world = await smallWorld({ delay: () => next() * 20 });
     const trouble = (): void => {
       if (next() < 0.2) world.clock.after(next() * 40, () => world.server.restart());
     };
@@ -95,7 +85,7 @@ test('programs side by side, whose requests the server executes in any order', a
     fc.integer(),
     async (all, seed) => {
       const next = random(seed);
-      const { clock, server, view, driver } = await makeWorld({ delay: () => next() * 30 });
+      const { clock, server, view, driver } = await smallWorld({ delay: () => next() * 30 });
       const model = new MemoryTree();
       const run = async (program: readonly Step[], number: number): Promise<void> => {
         const root = `/p${number}`;

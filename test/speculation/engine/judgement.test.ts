@@ -26,6 +26,33 @@ test('a class of predictions that is mostly wrong is given up, tried again now a
   assert.equal(judgement.pays('lookup', true), true);
 });
 
+test('a checkpoint is weighed against all the predictions that it serves', () => {
+  const judgement = new Judgement({ checkpointUs: 800, minimumGainUs: 100 });
+  judgement.roundTrip(700);
+  assert.equal(judgement.pays('unlink', true), false);
+  for (let i = 0; i < 40; i++) {
+    judgement.checkpointTaken();
+    for (let j = 0; j < 4; j++) judgement.predicted();
+  }
+  assert.equal(judgement.pays('unlink', true), true);
+  for (let i = 0; i < 80; i++) {
+    judgement.checkpointTaken();
+    judgement.predicted();
+  }
+  assert.equal(judgement.pays('unlink', true), false);
+});
+
+test('what was slow because the machine was busy does not count', () => {
+  const judgement = new Judgement();
+  for (let i = 0; i < 200; i++) judgement.roundTrip(i % 10 === 0 ? 1000 : 9000);
+  assert.equal(judgement.roundTripUs, 1000);
+  for (let i = 0; i < 20; i++) judgement.checkpoint(i % 10 === 0 ? 400 : 5000);
+  assert.ok(judgement.checkpointUs < 1000);
+  // A change lasts: after two windows nothing is left of what was before.
+  for (let i = 0; i < 128; i++) judgement.roundTrip(3000);
+  assert.equal(judgement.roundTripUs, 3000);
+});
+
 test('a chain of mutations of one process goes out as one ordered batch, and what is behind a failure waits again', () => {
   const engine = new SpeculationEngine();
   const queue = new MutationQueue<string>(engine, { ordered: true, operations: 3, bytes: 1000 });

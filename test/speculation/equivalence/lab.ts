@@ -1,10 +1,21 @@
 /**
  * Runs a program twice, speculatively on a mount of a real server a few milliseconds away, and plainly on a local copy, and compares
- * everything that can be told: output, errors, exit code, and the tree that is left on the server.
- * Before the run part of the cache is made stale; during it another client touches files, or changes one.
+ * everything that can be told: output, errors, exit code, and the trees that are left on the server and in a local directory.
+ * Before the run part of the cache is made stale; during it another client touches files, or changes one. Or the cache is right and
+ * trusted, and predictions that were right are undone all the same.
  */
 import { spawnSync } from 'node:child_process';
-import { closeSync, cpSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, utimesSync } from 'node:fs';
+import {
+  closeSync,
+  cpSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  realpathSync,
+  rmSync,
+  utimesSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type DelayLine, startDelayLine } from '../../../src/bench/peers/delay-line.ts';
@@ -28,6 +39,7 @@ import { changeOnce, filesIn, makeStale, makeTree, treeOf } from './tree.ts';
 /** A run that takes longer hangs: it is ended, and that is a difference. */
 const RUN_LIMIT_MS = 120_000;
 const EVENTS_KEPT = 40;
+const DISTRUST_SHARES = [0, 0.01, 0.03, 0.1];
 
 export interface Observation {
   readonly stdout: string;
@@ -58,27 +70,33 @@ export class EquivalenceLab {
   readonly #ganesha: Ganesha;
   readonly #line: DelayLine;
   readonly #server: RemoteServer;
-  readonly #mount: SpeculativeMount;
+  /** Vouches for what it has cached hardly ever. */
+  readonly #doubting: SpeculativeMount;
+  /** Vouches for it as long as a mount does for people, and so does the kernel; but right answers are taken for wrong ones. */
+  readonly #trusting: SpeculativeMount;
   readonly #directory: string;
+  /** Share of the right answers that are taken for wrong ones, and who decides. */
+  #distrust = { share: 0, random: Math.random };
   readonly total = newStatistics();
 
   private constructor(
     ganesha: Ganesha,
     line: DelayLine,
     server: RemoteServer,
-    mount: SpeculativeMount,
+    mounts: readonly SpeculativeMount[],
     directory: string,
   ) {
     this.#ganesha = ganesha;
     this.#line = line;
     this.#server = server;
-    this.#mount = mount;
+    [this.#doubting, this.#trusting] = mounts as [SpeculativeMount, SpeculativeMount];
     this.#directory = directory;
   }
 
   static async start(version: '3' | '4.1', roundTripMs: number, limits = DEFAULT_LIMITS): Promise<EquivalenceLab> {
     const directory = mkdtempSync(join(tmpdir(), 'isthmus-equivalence-'));
-    mkdirSync(join(directory, 'mount'));
+    for (const name of ['mount', 'trusting']) mkdirSync(join(directory, name));
+    mkdirSync(join(directory, 'scratch/local'), { recursive: true });
     const compiled = spawnSync('cc', ['-O1', '-o', join(directory, 'fileops'), '-x', 'c', '-'], {
       input: FILE_OPERATIONS_C,
     });
@@ -86,19 +104,26 @@ export class EquivalenceLab {
     const ganesha = await Ganesha.start();
     const line = await startDelayLine({ port: ganesha.port, oneWayMs: roundTripMs / 2 });
     const server = await connectServer(ganesha.url(version, line.port));
-    const mount = await SpeculativeMount.open({
-      server,
+    const common = { server, judgement: new AlwaysPays(), limits };
+    const lab: { current: EquivalenceLab | null } = { current: null };
+    const doubting = await SpeculativeMount.open({
+      ...common,
       directory: join(directory, 'mount'),
-      judgement: new AlwaysPays(),
-      limits,
       // Cached at all, but vouched for hardly ever.
       view: { fileMinMs: 2, fileMaxMs: 2, directoryMinMs: 2, directoryMaxMs: 2 },
     });
-    return new EquivalenceLab(ganesha, line, server, mount, directory);
+    const trusting = await SpeculativeMount.open({
+      ...common,
+      directory: join(directory, 'trusting'),
+      distrust: () => lab.current!.#distrusts(),
+    });
+    lab.current = new EquivalenceLab(ganesha, line, server, [doubting, trusting], directory);
+    return lab.current;
   }
 
   async close(): Promise<void> {
-    await this.#mount.close();
+    await this.#doubting.close();
+    await this.#trusting.close();
     await this.#server.close();
     await this.#line.close();
     await this.#ganesha.stop();
@@ -113,16 +138,29 @@ export class EquivalenceLab {
     const name = `r${seed}`;
     const remote = join(this.#ganesha.exportDir, name);
     makeTree(remote, seed);
-    await this.#warm(name);
-    makeStale(remote, seed);
+    const mount = this.#prepare(program, rnd);
+    await this.#warm(mount, name, mount === this.#doubting || rnd() < 0.5);
+    if (mount === this.#doubting) makeStale(remote, seed);
     const expected = this.#possible(program, seed, remote);
-    const stop = this.#otherClient(program, remote, seed);
+    const stop = mount === this.#doubting ? this.#otherClient(program, remote, seed) : () => {};
     try {
-      return { program: program.name, expected, ...(await this.#runSpeculatively(program, seed, name, remote, stop)) };
+      const got = await this.#runSpeculatively(mount, program, seed, name, stop);
+      return { program: program.name, expected, ...got };
     } finally {
       stop();
       rmSync(remote, { recursive: true, force: true });
     }
+  }
+
+  /** On the mount that trusts its cache nobody else may change anything: that would be seen late, and rightly so. */
+  #prepare(program: EquivalenceProgram, rnd: () => number): SpeculativeMount {
+    if (program.lines !== undefined || rnd() < 0.5) return this.#doubting;
+    this.#distrust = { share: DISTRUST_SHARES[Math.floor(rnd() * DISTRUST_SHARES.length)]!, random: rnd };
+    return this.#trusting;
+  }
+
+  #distrusts(): boolean {
+    return this.#distrust.random() < this.#distrust.share;
   }
 
   /** What comes out without speculation: with another client's change at each moment that makes a difference. */
@@ -157,15 +195,15 @@ export class EquivalenceLab {
       stderr: result.stderr.toString('latin1'),
       code: result.status ?? 0,
       signal: result.signal === null ? 0 : 1,
-      tree: treeOf(cwd),
+      tree: [...treeOf(cwd), ...this.#takeScratch()],
     };
   }
 
   async #runSpeculatively(
+    mount: SpeculativeMount,
     program: EquivalenceProgram,
     seed: number,
     name: string,
-    remote: string,
     stopOther: () => void,
   ): Promise<Omit<Comparison, 'program' | 'expected'>> {
     const paths = ['out', 'err'].map((each) => join(this.#directory, `${name}-${each}`));
@@ -175,14 +213,15 @@ export class EquivalenceLab {
     let hung = false;
     const limit = setTimeout(() => {
       hung = true;
-      void this.#mount.stop();
+      void mount.stop();
     }, RUN_LIMIT_MS);
     try {
-      const { status, statistics } = await this.#mount.run({
+      const { status, statistics } = await mount.run({
         command: ['sh', '-c', program.script(seed)],
-        cwd: join(this.#directory, 'mount', name),
+        cwd: join(mount.directory, name),
         env: this.#env(),
         stdio: [input, out!, err!],
+        locals: seed % 2 === 1 ? [realpathSync(this.#scratch)] : [],
         log: process.env.ISTHMUS_LOG === '1',
         everyEvent: (event) => {
           if (event.type === 'started') processes.add(event.pid);
@@ -193,7 +232,7 @@ export class EquivalenceLab {
         },
       });
       stopOther();
-      await this.#mount.view.writeBack.flushAll();
+      await mount.view.writeBack.flushAll();
       add(this.total, statistics);
       const [stdout, stderr] = paths.map((path) => readFileSync(path, 'latin1'));
       const left = await leftOf(processes);
@@ -204,7 +243,8 @@ export class EquivalenceLab {
           : statistics.unexpected > 0
             ? `${statistics.unexpected} rollbacks that the engine knew nothing of`
             : null;
-      const got = { stdout: stdout!, stderr: stderr!, ...status, tree: treeOf(remote) };
+      const tree = [...treeOf(join(this.#ganesha.exportDir, name)), ...this.#takeScratch()];
+      const got = { stdout: stdout!, stderr: stderr!, ...status, tree };
       return { got, statistics, trouble };
     } finally {
       clearTimeout(limit);
@@ -219,14 +259,29 @@ export class EquivalenceLab {
       LC_ALL: 'C',
       FILEOPS: join(this.#directory, 'fileops'),
       HOME: '/nonexistent',
+      TMPDIR: this.#scratch,
+      LOCAL: this.#scratch,
     };
   }
 
-  /** Gets the whole tree and its data into the cache. */
-  async #warm(name: string): Promise<void> {
-    const { view } = this.#mount;
+  /** A local directory, which every second run may change speculatively. */
+  get #scratch(): string {
+    return join(this.#directory, 'scratch/local');
+  }
+
+  /** What a run has left there, and whether anything was left beside it. */
+  #takeScratch(): string[] {
+    const lines = treeOf(join(this.#scratch, '..')).map((line) => `scratch/${line}`);
+    rmSync(join(this.#scratch, '..'), { recursive: true, force: true });
+    mkdirSync(this.#scratch, { recursive: true });
+    return lines;
+  }
+
+  /** Gets the whole tree and its data into the cache, or only its name: it was made behind the server's back. */
+  async #warm({ view }: SpeculativeMount, name: string, whole: boolean): Promise<void> {
     const caller = { credential: null, thread: 0 };
-    await new Lookup(view, caller, view.root, name).perform();
+    const { answer } = await new Lookup(view, caller, view.root, name).perform();
+    if (!whole) return;
     const walk = async (node: ViewNode): Promise<void> => {
       const listing = await new Readdir(view, caller, node).perform();
       const loads = (listing.answer?.entries ?? []).map(async ({ node: child }) => {
@@ -238,7 +293,7 @@ export class EquivalenceLab {
       });
       await Promise.all(loads);
     };
-    await walk(view.nameOf(view.root, name)!.node!);
+    await walk(answer!.node!);
   }
 
   /**
@@ -282,4 +337,8 @@ export function add(total: SpeculationStatistics, one: SpeculationStatistics): v
     sum[key] = key.startsWith('peak') ? Math.max(sum[key]!, value) : sum[key]! + value;
   }
   for (const [why, count] of Object.entries(one.waits)) total.waits[why] = (total.waits[why] ?? 0) + count;
+  for (const [why, { count, ms }] of Object.entries(one.holds)) {
+    const before = total.holds[why] ?? { count: 0, ms: 0 };
+    total.holds[why] = { count: before.count + count, ms: before.ms + ms };
+  }
 }

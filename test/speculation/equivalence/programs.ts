@@ -229,6 +229,18 @@ cd ..; git clone -q r r2; ls r2 | sort; rm -rf r2 r/.git/index r/.git/logs`,
     script: (seed) => `mkdir -p p; cd p; "$FILEOPS" ${seed} 60 postmark`,
   },
   {
+    name: 'local',
+    needs: ['cc', 'tar', 'sort'],
+    timesMatter: false,
+    script: (seed) => `
+M=$PWD; cd "$LOCAL"; mkdir w; cd w
+for i in 1 2 3; do
+  "$FILEOPS" $((${seed} + i)) 40; cat "$M"/src/m$i.c 2>&1 | wc -c >> sums; cat "$M"/doc/a/n$((i - 1)).txt > c$i 2>/dev/null; mv c$i k$i; cat sums
+  sed s/return/RETURN/ < "$M"/src/m$i.c > made$i; sort -r made$i k$i > "$M"/sorted$i; grep -c x made$i > sums.$i; mv sums.$i sums2
+done
+tar cf ../t.tar . && tar tf ../t.tar | sort; rm ../t.tar; cp sums2 "$M"/sums2; cc -o ../prog "$M"/src/m1.c 2>&1 | wc -l; exit ${seed % 5}`,
+  },
+  {
     name: 'race',
     needs: ['sh'],
     timesMatter: true,

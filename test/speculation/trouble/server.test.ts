@@ -4,7 +4,17 @@
  */
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
+import {
+  chmodSync,
+  chownSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
@@ -12,17 +22,25 @@ import type { Ganesha, GaneshaOptions } from '../../../src/bench/peers/ganesha.t
 import { MAIN, needFuse, until } from '../../remote/mount/support.ts';
 import { startDelay } from '../../servers/delay.ts';
 import { startGanesha } from '../../servers/ganesha.ts';
+import { gather, type Ran } from '../../support/gather.ts';
+import { need } from '../../support/need.ts';
 
 const DEADLINE_MS = 60_000;
+const USER = 1234;
 
 interface Run {
   readonly server: Ganesha;
   readonly work: string;
-  readonly ended: Promise<{ code: number | null; signal: string | null; stdout: string; stderr: string }>;
+  readonly ended: Promise<Ran>;
 }
 
 /** Starts a script of sh in an empty directory on a server 4 ms away. */
-async function start(t: TestContext, script: string, options: GaneshaOptions = {}): Promise<Run | null> {
+async function start(
+  t: TestContext,
+  script: string,
+  options: GaneshaOptions = {},
+  as: ((work: string) => void) | null = null,
+): Promise<Run | null> {
   if (!needFuse(t)) return null;
   const server = await startGanesha(t, options);
   if (server === null) return null;
@@ -32,29 +50,19 @@ async function start(t: TestContext, script: string, options: GaneshaOptions = {
   mkdirSync(join(directory, 'mnt'));
   const work = join(server.exportDir, 'work');
   mkdirSync(work);
+  as?.(work);
   const mount = join(directory, 'mnt');
   const command = ['sh', '-c', `cd ${mount}/work && ${script}`];
-  const argv = [MAIN, 'speculate', '--mount', server.url('4.1', line.port), mount, '--', ...command];
+  // The server takes us for this user.
+  const url = server.url('4.1', line.port).replace(/uid=\d+&gid=\d+/, as === null ? '$&' : `uid=${USER}&gid=${USER}`);
+  const argv = [MAIN, 'speculate', '--mount', url, mount, '--', ...command];
   const child = spawn(process.execPath, argv, {
     stdio: ['ignore', 'pipe', 'pipe'],
     env: { ...process.env, LC_ALL: 'C' },
   });
   const timer = setTimeout(() => child.kill('SIGKILL'), DEADLINE_MS);
   t.after(() => child.kill('SIGKILL'));
-  let stdout = '';
-  let stderr = '';
-  child.stdout.setEncoding('utf8').on('data', (text: string) => {
-    stdout += text;
-  });
-  child.stderr.setEncoding('utf8').on('data', (text: string) => {
-    stderr += text;
-  });
-  const ended = new Promise<Awaited<Run['ended']>>((resolve) =>
-    child.once('close', (code, signal) => {
-      clearTimeout(timer);
-      resolve({ code, signal, stdout, stderr });
-    }),
-  );
+  const ended = gather(child).finally(() => clearTimeout(timer));
   return { server, work, ended };
 }
 
@@ -65,7 +73,7 @@ test('killed and restarted: the program notices nothing, and all it wrote is the
   await until('it is under way', () => existsSync(join(run.work, 'f3')));
   await run.server.kill();
   await run.server.restart();
-  const { code, signal, stdout, stderr } = await run.ended;
+  const { status: code, signal, stdout, stderr } = await run.ended;
   assert.deepEqual([code, signal, stdout], [0, null, 'done\n'], stderr);
   for (const i of numbers) assert.equal(readFileSync(join(run.work, `f${i}`), 'utf8'), `this is ${i}\n`);
 });
@@ -77,7 +85,7 @@ test('frozen for a while: the program waits and goes on', async (t) => {
   run.server.pause();
   await new Promise((resolve) => setTimeout(resolve, 300));
   run.server.resume();
-  const { code, stdout, stderr } = await run.ended;
+  const { status: code, stdout, stderr } = await run.ended;
   assert.deepEqual([code, stdout], [0, '1\n8\n'], stderr);
 });
 
@@ -86,7 +94,7 @@ test('full: what was said to be written is, and the first that was not is told',
     'i=1; while [ $i -le 30 ]; do dd if=/dev/zero of=f$i bs=100000 count=1 status=none || exit 9; echo $i; i=$((i+1)); done';
   const run = await start(t, script, { tmpfs: '1m' });
   if (run === null) return;
-  const { code, signal, stdout, stderr } = await run.ended;
+  const { status: code, signal, stdout, stderr } = await run.ended;
   assert.deepEqual([code, signal], [9, null], stderr);
   assert.match(stderr, /No space left on device/);
   const written = stdout.split('\n').filter(Boolean);
@@ -111,7 +119,24 @@ test('its directory is gone: the program is told, and ends', async (t) => {
     }
     return !existsSync(run.work);
   });
-  const { code, signal, stdout, stderr } = await run.ended;
+  const { status: code, signal, stdout, stderr } = await run.ended;
   assert.deepEqual([code === 4 || code === 2, signal], [true, null], `${code} ${stdout}${stderr}`);
   assert.match(stdout + stderr, /(No such file or directory|Stale file handle|nonexistent)/);
+});
+
+test('its permission is taken away: what was done before stays, and the program is told', async (t) => {
+  if (!need(t, process.getuid?.() === 0, 'only root can give files to others')) return;
+  const script = 'i=0; while echo $i > f$i; do i=$((i+1)); [ $i -lt 5000 ] || exit 0; done 2>&1; echo $i; exit 4';
+  // As somebody else, to whom the directory belongs at first: root may do anything.
+  const run = await start(t, script, {}, (work) => chownSync(work, USER, USER));
+  if (run === null) return;
+  await until('it is under way', () => existsSync(join(run.work, 'f3')));
+  chownSync(run.work, 0, 0);
+  chmodSync(run.work, 0o755);
+  const { status: code, signal, stdout, stderr } = await run.ended;
+  assert.deepEqual([code === 4 || code === 2, signal], [true, null], `${code} ${stdout}${stderr}`);
+  assert.match(stdout + stderr, /Permission denied/);
+  // Everything that succeeded is there, in order, and nothing that did not.
+  const names = readdirSync(run.work);
+  for (let i = 0; i < names.length; i++) assert.equal(readFileSync(join(run.work, `f${i}`), 'utf8'), `${i}\n`);
 });

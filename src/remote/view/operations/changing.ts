@@ -100,7 +100,10 @@ export abstract class Changing<Answer> implements Mutation<Answer> {
     for (const node of this.touches) view.pin(node);
     try {
       await this.prepare();
-      for (const node of this.touches) await view.handleOf(node);
+      for (const node of this.touches) {
+        await view.handleOf(node);
+        if (node.removed) throw new ErrnoError(ERRNO.ENOENT);
+      }
       // A change that was sent is seen through to its end: there is no signal.
       const steps = this.steps((node) => node.handle!);
       const outcome = this.settle(await view.server.batch(steps, view.call(this.credential)));

@@ -106,6 +106,6 @@ export class Lookup extends Reading<LookupAnswer> {
 
   #answer(node: ViewNode | null, nameMs: number): LookupAnswer {
     if (node === null) return { node, attributes: null, nameMs, attributesMs: 0 };
-    return { node, attributes: node.attributes, nameMs, attributesMs: this.view.attributesMs(node) };
+    return { node, attributes: node.attributes, nameMs, attributesMs: this.view.keepMs(node) };
   }
 }

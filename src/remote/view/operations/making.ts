@@ -157,7 +157,7 @@ export class Make extends Changing<LookupAnswer> {
     const { view, directory } = this;
     const entry = view.nameOf(directory, this.name);
     const nameMs = entry === undefined ? 0 : view.nameMs(directory, entry);
-    return { node, attributes: node.attributes, nameMs, attributesMs: view.attributesMs(node) };
+    return { node, attributes: node.attributes, nameMs, attributesMs: view.keepMs(node) };
   }
 
   #likelyAttributes(): Attributes {
@@ -267,6 +267,6 @@ export class Link extends Changing<LookupAnswer> {
     const node = this.#node;
     const entry = view.nameOf(this.#directory, this.#name);
     const nameMs = entry === undefined ? 0 : view.nameMs(this.#directory, entry);
-    return success({ node, attributes: node.attributes, nameMs, attributesMs: view.attributesMs(node) });
+    return success({ node, attributes: node.attributes, nameMs, attributesMs: view.keepMs(node) });
   }
 }

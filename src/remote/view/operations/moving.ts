@@ -4,7 +4,7 @@
  * They reach the world only through their view.
  */
 import { ERRNO } from '../../../errors.ts';
-import type { ChangeResult, RenameResult, Operation as ServerOperation } from '../../server.ts';
+import type { Attributes, ChangeResult, RenameResult, Operation as ServerOperation } from '../../server.ts';
 import { FileType } from '../../server.ts';
 import { sillyName } from '../files.ts';
 import { nameBytes } from '../names.ts';
@@ -58,7 +58,7 @@ export class Remove extends Changing<null> {
     if (!node || node.stale) return null;
     const isDirectory = node.attributes.type === FileType.directory;
     if (isDirectory !== (this.kind === 'rmdir')) return null;
-    if (isDirectory && !knownEmpty(node)) return null;
+    if (isDirectory && (!knownEmpty(node) || node.leaving.size > 0)) return null;
     return { outcome: NOTHING, invented: false };
   }
 
@@ -72,8 +72,10 @@ export class Remove extends Changing<null> {
   protected assumeNow(undo: UndoLog): null {
     this.#plan();
     const node = this.view.nameOf(this.directory, this.name)?.node ?? null;
-    if (this.kind === 'rmdir') this.view.patch(this.directory, this.#patch, undo);
-    else if (node !== null && this.#silly === null) this.view.patch(node, this.#patch, undo);
+    if (this.kind === 'rmdir') {
+      this.view.patch(this.directory, this.#patch, undo);
+      if (node !== null) removeAssumed(node, undo);
+    } else if (node !== null && this.#silly === null) this.view.patch(node, this.#patch, undo);
     this.#change(undo);
     return null;
   }
@@ -92,6 +94,7 @@ export class Remove extends Changing<null> {
     const { view, directory } = this;
     const value = values[0] as ChangeResult | RenameResult;
     for (const node of this.touches) {
+      if (node !== directory) view.changedUnsaid(node);
       if (!node.patches.includes(this.#patch)) continue;
       view.unpatch(node, this.#patch);
       // The server says nothing of the file itself.
@@ -125,6 +128,13 @@ export class Remove extends Changing<null> {
   }
 }
 
+function removeAssumed(node: ViewNode, undo: UndoLog): void {
+  node.removed = true;
+  undo.push(() => {
+    node.removed = false;
+  });
+}
+
 function noUndo(): void {}
 
 /** Open, and without a silly name by which it lives on. */
@@ -146,14 +156,16 @@ function knownEmpty(directory: ViewNode): boolean {
 
 export class Rename extends Changing<null> {
   readonly kind = 'rename';
+  readonly to: ViewNode;
+  readonly toName: string;
   readonly #from: ViewNode;
   readonly #fromName: string;
-  readonly #to: ViewNode;
-  readonly #toName: string;
   /** The silly name of an open file that is overwritten. */
   #silly: string | null = null;
   /** What the file that is overwritten loses. */
   readonly #patch: AttributePatch = { links: -1 };
+  /** What moves, where it is looked at in the same breath before and after: its change time will be another one. */
+  #watched: ViewNode | null = null;
 
   constructor(view: View, caller: Caller, from: ViewNode, fromName: string, to: ViewNode, toName: string) {
     const node = view.nameOf(from, fromName)?.node ?? null;
@@ -165,42 +177,43 @@ export class Rename extends Changing<null> {
     );
     this.#from = from;
     this.#fromName = fromName;
-    this.#to = to;
-    this.#toName = toName;
+    this.to = to;
+    this.toName = toName;
   }
 
   predict(): Prediction<null> | null {
     const node = this.view.nameOf(this.#from, this.#fromName)?.node;
     if (!node || node.stale) return null;
-    const entry = this.view.nameOf(this.#to, this.#toName);
+    const entry = this.view.nameOf(this.to, this.toName);
     if (entry === undefined) {
-      if ((this.#to.names?.completeEpoch ?? -1) < 0) return null;
+      if ((this.to.names?.completeEpoch ?? -1) < 0) return null;
     } else if (entry.listed !== null) return null;
     else if (entry.node !== null) {
       // What may replace what is the server's to say, except in the plain case.
       if (entry.node === node || !isFile(entry.node) || !isFile(node)) return null;
     }
-    if (node.attributes.type === FileType.directory && isBeneath(this.#to, node)) return null;
+    if (node.attributes.type === FileType.directory && isBeneath(this.to, node)) return null;
     return { outcome: NOTHING, invented: false };
   }
 
   protected override async prepare(): Promise<void> {
     await known(this.view, this.caller, this.#from, this.#fromName);
-    await known(this.view, this.caller, this.#to, this.#toName);
+    await known(this.view, this.caller, this.to, this.toName);
     this.#plan();
   }
 
   protected assumeNow(undo: UndoLog): null {
     this.#plan();
-    const target = this.view.nameOf(this.#to, this.#toName)?.node ?? null;
+    const target = this.view.nameOf(this.to, this.toName)?.node ?? null;
     if (target !== null && this.#silly === null) this.view.patch(target, this.#patch, undo);
+    if (this.view.server.info.maxBatch > 1) this.#watched = this.view.nameOf(this.#from, this.#fromName)?.node ?? null;
     this.#change(undo);
     return null;
   }
 
   protected requests(reference: Reference): readonly ServerOperation[] {
-    const toDirectory = reference(this.#to);
-    const toName = nameBytes(this.#toName);
+    const toDirectory = reference(this.to);
+    const toName = nameBytes(this.toName);
     const fromName = nameBytes(this.#fromName);
     const rename: ServerOperation = {
       op: 'rename',
@@ -209,24 +222,36 @@ export class Rename extends Changing<null> {
       toDirectory,
       toName,
     };
-    if (this.#silly === null) return [rename];
-    const aside = nameBytes(this.#silly);
-    return [{ op: 'rename', fromDirectory: toDirectory, fromName: toName, toDirectory, toName: aside }, rename];
+    const steps = [rename];
+    if (this.#silly !== null) {
+      const aside = nameBytes(this.#silly);
+      steps.unshift({ op: 'rename', fromDirectory: toDirectory, fromName: toName, toDirectory, toName: aside });
+    }
+    if (this.#watched === null) return steps;
+    const look: ServerOperation = { op: 'getattr', handle: reference(this.#watched) };
+    return [look, ...steps, look];
   }
 
   protected apply(values: readonly unknown[], asked: Asked): null {
     const { view } = this;
-    const { from, to } = values[values.length - 1] as RenameResult;
+    const renames = this.#watched === null ? values : values.slice(1, -1);
+    const { from, to } = renames[renames.length - 1] as RenameResult;
     for (const node of this.touches) {
+      if (node !== this.#from && node !== this.to && node !== this.#watched) view.changedUnsaid(node);
       if (!node.patches.includes(this.#patch)) continue;
       view.unpatch(node, this.#patch);
       // The server says nothing of the file itself.
       view.say(node, patched(node.said, [this.#patch]));
     }
+    if (this.#watched !== null) {
+      const { changeHigh: high, changeLow: low } = values[0] as Attributes;
+      const after = values[values.length - 1] as Attributes;
+      view.acceptOwn(this.#watched, { before: { high, low }, after }, asked);
+    }
     // After a step aside, "before" speaks of our own first step.
-    const alone = values.length === 1;
-    view.acceptOwn(this.#to, alone ? to : { before: null, after: to.after }, asked);
-    if (this.#from !== this.#to) view.acceptOwn(this.#from, from, asked);
+    const alone = renames.length === 1;
+    view.acceptOwn(this.to, alone ? to : { before: null, after: to.after }, asked);
+    if (this.#from !== this.to) view.acceptOwn(this.#from, from, asked);
     if (!this.assumed) this.#change(null);
     return null;
   }
@@ -234,35 +259,35 @@ export class Rename extends Changing<null> {
   protected override refused(errno: number): void {
     if (errno === ERRNO.ENOENT) this.view.doubtName(this.#from, this.#fromName);
     // Perhaps only the step aside was taken.
-    this.view.doubtName(this.#to, this.#toName);
+    this.view.doubtName(this.to, this.toName);
   }
 
   #plan(): void {
     const node = this.view.nameOf(this.#from, this.#fromName)?.node ?? null;
-    const target = this.view.nameOf(this.#to, this.#toName)?.node ?? null;
+    const target = this.view.nameOf(this.to, this.toName)?.node ?? null;
     // Where the server will refuse, nothing must be moved aside.
     if (target === null || target === node || !isFile(target) || node === null || !isFile(node)) return;
-    if (mustStay(this.view, target, this.#toName)) this.#silly = sillyName(target, this.view.nextSillyNumber());
+    if (mustStay(this.view, target, this.toName)) this.#silly = sillyName(target, this.view.nextSillyNumber());
   }
 
   #change(undo: UndoLog | null): void {
     const { view } = this;
     const node = view.nameOf(this.#from, this.#fromName)?.node ?? null;
-    const target = view.nameOf(this.#to, this.#toName)?.node ?? null;
+    const target = view.nameOf(this.to, this.toName)?.node ?? null;
     // Two names of one object: rename does nothing.
     if (node !== null && node === target) return;
     if (target !== null) {
-      if (this.#silly !== null) applySilly(view, this.#to, this.#silly, target, undo);
+      if (this.#silly !== null) applySilly(view, this.to, this.#silly, target, undo);
       else if (undo === null) lostName(view, target);
       else undo.push(noUndo, () => lostName(view, target));
     }
     if (node === null) {
       // What moved is not known here; that it is there now is.
-      view.nodes.removeName(this.#to, this.#toName);
-      view.doubtName(this.#to, this.#toName);
+      view.nodes.removeName(this.to, this.toName);
+      view.doubtName(this.to, this.toName);
     } else {
       view.pin(node);
-      view.changeName(this.#to, this.#toName, node, undo);
+      view.changeName(this.to, this.toName, node, undo);
       view.expire(node); // its change time
     }
     view.changeName(this.#from, this.#fromName, null, undo);

@@ -29,7 +29,9 @@ export class Readdir extends Reading<ListingAnswer> {
 
   lookLocal(): Outcome<ListingAnswer> | null {
     const directory = this.#directory;
-    return directory.handle === null && this.view.complete(directory) ? success(this.#known()) : null;
+    return directory.handle === null && !directory.removed && this.view.complete(directory)
+      ? success(this.#known())
+      : null;
   }
 
   predict(): Prediction<ListingAnswer> | null {

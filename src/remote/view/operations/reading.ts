@@ -84,7 +84,11 @@ export class Getattr extends Reading<AttributesAnswer> {
 
   lookLocal(): Outcome<AttributesAnswer> | null {
     const node = this.#node;
-    if (this.view.attributesMs(node) > 0 || (this.#sizeOnly && (node.handle === null || node.data?.unsent))) {
+    if (
+      node.removed ||
+      this.view.attributesMs(node) > 0 ||
+      (this.#sizeOnly && (node.handle === null || node.data?.unsent))
+    ) {
       return success(this.#answer());
     }
     return null;
@@ -92,8 +96,9 @@ export class Getattr extends Reading<AttributesAnswer> {
 
   predict(): Prediction<AttributesAnswer> | null {
     const node = this.#node;
-    // Times that the server has yet to choose.
-    const invented = node.assumed > 0 || node.handle === null || node.data?.unsent === true || node.ownInFlight > 0;
+    // Times that the server has yet to choose, or to say.
+    const unsaid = node.unsaid || node.ownInFlight > 0;
+    const invented = node.assumed > 0 || node.handle === null || node.data?.unsent === true || unsaid;
     return { outcome: success(this.#answer()), invented };
   }
 
@@ -120,7 +125,7 @@ export class Getattr extends Reading<AttributesAnswer> {
 
   #answer(): AttributesAnswer {
     const node = this.#node;
-    return { node, attributes: node.attributes, size: node.size, validMs: this.view.attributesMs(node) };
+    return { node, attributes: node.attributes, size: node.size, validMs: this.view.keepMs(node) };
   }
 }
 
@@ -218,7 +223,7 @@ export class Open extends Reading<OpenAnswer> {
   }
 
   predict(): Prediction<OpenAnswer> | null {
-    return { outcome: success(this.#answer()), invented: false };
+    return { outcome: success(this.#answer()), invented: this.#node.unsaid };
   }
 
   agrees(predicted: Outcome<OpenAnswer>, truth: Outcome<OpenAnswer>): boolean {
@@ -293,7 +298,8 @@ export class Statfs extends Reading<FsstatResult> {
   }
 }
 
-/** @throws ErrnoError ENOTDIR */
+/** @throws ErrnoError ENOTDIR; ENOENT as the kernel says in a directory that it knows to be removed */
 export function mustBeDirectory(node: ViewNode): void {
+  if (node.removed) throw new ErrnoError(ERRNO.ENOENT);
   if (node.attributes.type !== FileType.directory) throw new ErrnoError(ERRNO.ENOTDIR);
 }

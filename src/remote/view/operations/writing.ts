@@ -8,20 +8,22 @@ import type {
   Attributes,
   ChangeResult,
   CommitResult,
+  HandleRef,
   Operation as ServerOperation,
   SetAttributes,
+  Stability,
   U64,
   WriteResult,
 } from '../../server.ts';
 import { FileType } from '../../server.ts';
 import { ErrnoError } from '../errors.ts';
+import type { WriteRun } from '../file-data.ts';
 import type { OpenFile } from '../files.ts';
 import type { ViewNode } from '../node.ts';
 import { failure, type Outcome, type Prediction, success } from '../operation.ts';
 import { type AttributePatch, patched } from '../patch.ts';
 import type { UndoLog } from '../undo.ts';
 import type { Asked, View } from '../view.ts';
-import type { WriteRun } from '../write-back.ts';
 import { Changing, type Reference } from './changing.ts';
 import type { AttributesAnswer, Caller } from './reading.ts';
 
@@ -81,15 +83,64 @@ export class Write extends Changing<number> {
   }
 }
 
+/**
+ * WRITEs of assumed operations. A WRITE that takes fewer bytes than it was given succeeds; so where the server keeps an order, each is
+ * followed by a look at the size, which stops the batch. That tells only of a WRITE beyond the end.
+ */
+class GuardedWrites {
+  readonly runs: readonly WriteRun[];
+  /** Some of them cannot be guarded. */
+  readonly mayFallShort: boolean;
+  readonly #guarded: boolean;
+
+  /** Takes what is to be written. */
+  constructor(view: View, node: ViewNode, undo: UndoLog) {
+    let size = node.attributes.size;
+    for (const { offset, bytes } of node.data?.claims ?? []) size = Math.max(size, offset + bytes.byteLength);
+    this.runs = view.writeBack.claim(node, undo);
+    let extend = true;
+    for (const { offset, bytes } of this.runs) {
+      const end = offset + bytes.byteLength;
+      if (end <= size) extend = false;
+      size = Math.max(size, end);
+    }
+    const ordered = view.server.info.maxBatch > 1;
+    this.#guarded = ordered && extend;
+    this.mayFallShort = ordered && !extend;
+  }
+
+  steps(handle: HandleRef, stability: Stability): ServerOperation[] {
+    const steps: ServerOperation[] = [];
+    for (const { offset, bytes } of this.runs) {
+      steps.push({ op: 'write', handle, offset, data: bytes, stability });
+      if (this.#guarded) steps.push({ op: 'verify', handle, size: offset + bytes.byteLength });
+    }
+    return steps;
+  }
+
+  /** The results of the WRITEs among those of `steps`. @throws ErrnoError EIO: not all of it was written */
+  results(values: readonly unknown[]): WriteResult[] {
+    return this.runs.map(({ bytes }, i) => {
+      const result = values[this.#guarded ? i * 2 : i] as WriteResult;
+      if (result.count < bytes.byteLength) throw new ErrnoError(ERRNO.EIO);
+      return result;
+    });
+  }
+}
+
 /** Everything written to the file so far, onto stable storage: at close and fsync. The answer is null. */
 export class Flush extends Changing<null> {
   readonly kind = 'flush';
   readonly #file: OpenFile;
-  #runs: readonly WriteRun[] = [];
+  #writes: GuardedWrites | null = null;
 
   constructor(view: View, file: OpenFile) {
     super(view, { credential: file.credential, thread: 0 }, [file.node]);
     this.#file = file;
+  }
+
+  get mayFallShort(): boolean {
+    return this.#writes?.mayFallShort ?? false;
   }
 
   override lookLocal(): Outcome<null> | null {
@@ -118,45 +169,38 @@ export class Flush extends Changing<null> {
   }
 
   protected assumeNow(undo: UndoLog): null {
-    this.#runs = this.view.writeBack.claim(this.#file.node, undo);
+    this.#writes = new GuardedWrites(this.view, this.#file.node, undo);
     return null;
   }
 
   protected requests(reference: Reference): readonly ServerOperation[] {
+    const { runs } = this.#writes!;
+    if (runs.length === 0) return [];
     const handle = reference(this.#file.node);
-    const alone = this.#runs.length === 1;
-    const steps: ServerOperation[] = this.#runs.map(({ offset, bytes }) => ({
-      op: 'write',
-      handle,
-      offset,
-      data: bytes,
-      stability: alone ? 'fileSync' : 'unstable',
-    }));
-    if (steps.length > 1) steps.push({ op: 'commit', handle, offset: 0, length: 0 });
-    return steps;
+    if (runs.length === 1) return this.#writes!.steps(handle, 'fileSync');
+    return [...this.#writes!.steps(handle, 'unstable'), { op: 'commit', handle, offset: 0, length: 0 }];
   }
 
   protected apply(values: readonly unknown[], asked: Asked): null {
     const { view } = this;
     const { node } = this.#file;
-    if (this.#runs.length === 0) return null;
+    const { runs } = this.#writes!;
+    if (runs.length === 0) return null;
+    // A short write (the disk is nearly full), or a server that restarted in between: it is not what was said to the program. What
+    // was assumed is undone, and the ordinary way does it again, with its own retries and the true error.
     const verifiers: U64[] = [];
-    let complete = true;
-    for (const [i, { bytes }] of this.#runs.entries()) {
-      const { count, committed, verifier, wcc } = values[i] as WriteResult;
-      if (count < bytes.byteLength) complete = false;
+    for (const { committed, verifier, wcc } of this.#writes!.results(values)) {
       if (committed === 'unstable') verifiers.push(verifier);
       view.acceptOwn(node, wcc, asked);
     }
     if (verifiers.length > 0) {
-      const commit = values[this.#runs.length] as CommitResult | undefined;
-      if (commit === undefined || verifiers.some((each) => !sameU64(each, commit.verifier))) complete = false;
-      else view.acceptOwn(node, commit.wcc, asked);
+      const commit = runs.length === 1 ? undefined : (values[values.length - 1] as CommitResult);
+      if (commit === undefined || verifiers.some((each) => !sameU64(each, commit.verifier))) {
+        throw new ErrnoError(ERRNO.EIO);
+      }
+      view.acceptOwn(node, commit.wcc, asked);
     }
-    // A short write (the disk is nearly full), or a server that restarted in between: it is not what was said to the program. What
-    // was assumed is undone, and the ordinary way does it again, with its own retries and the true error.
-    if (!complete) throw new ErrnoError(ERRNO.EIO);
-    view.writeBack.claimWritten(node, this.#runs);
+    view.writeBack.claimWritten(node, runs);
     return null;
   }
 }
@@ -167,12 +211,16 @@ export class Setattr extends Changing<AttributesAnswer> {
   readonly #node: ViewNode;
   readonly #attributes: SetAttributes;
   #patch: AttributePatch | null = null;
-  #runs: readonly WriteRun[] = [];
+  #writes: GuardedWrites | null = null;
 
   constructor(view: View, caller: Caller, node: ViewNode, attributes: SetAttributes) {
     super(view, caller, [node]);
     this.#node = node;
     this.#attributes = attributes;
+  }
+
+  get mayFallShort(): boolean {
+    return this.#writes?.mayFallShort ?? false;
   }
 
   predict(): Prediction<AttributesAnswer> | null {
@@ -209,7 +257,7 @@ export class Setattr extends Changing<AttributesAnswer> {
     const { mode, uid, gid, size } = this.#attributes;
     const { writeEnd } = node;
     // In its place in the order: what was written before goes to the server before.
-    this.#runs = this.view.writeBack.claim(node, undo);
+    this.#writes = new GuardedWrites(this.view, node, undo);
     const likely = this.#likely();
     const mtime = { seconds: likely.mtimeSeconds, nanoseconds: likely.mtimeNanoseconds };
     const atime = { seconds: likely.atimeSeconds, nanoseconds: likely.atimeNanoseconds };
@@ -232,31 +280,31 @@ export class Setattr extends Changing<AttributesAnswer> {
 
   protected requests(reference: Reference): readonly ServerOperation[] {
     const handle = reference(this.#node);
-    const steps: ServerOperation[] = this.#runs.map(({ offset, bytes }) => ({
-      op: 'write',
-      handle,
-      offset,
-      data: bytes,
-      stability: 'fileSync',
-    }));
-    steps.push({ op: 'setattr', handle, attributes: this.#attributes });
-    return steps;
+    const writes = this.#writes?.steps(handle, 'fileSync') ?? [];
+    return [...writes, { op: 'setattr', handle, attributes: this.#attributes }];
   }
 
   protected apply(values: readonly unknown[], asked: Asked): AttributesAnswer {
     const { view } = this;
     const node = this.#node;
-    const short = this.#runs.some(({ bytes }, i) => (values[i] as WriteResult).count < bytes.byteLength);
-    if (short) throw new ErrnoError(ERRNO.EIO);
-    if (this.#runs.length > 0) view.writeBack.claimWritten(node, this.#runs);
-    if (this.#patch !== null) view.unpatch(node, this.#patch);
+    const runs = this.#writes?.runs ?? [];
+    this.#writes?.results(values);
     const { wcc } = values[values.length - 1] as ChangeResult;
+    if (
+      this.#patch !== null &&
+      wcc.after !== null &&
+      !isAsSet(wcc.after, patched(node.said, [this.#patch]), this.#attributes)
+    ) {
+      throw new ErrnoError(ERRNO.EIO);
+    }
+    if (runs.length > 0) view.writeBack.claimWritten(node, runs);
+    if (this.#patch !== null) view.unpatch(node, this.#patch);
     const { size } = this.#attributes;
     if (size !== undefined && !this.assumed) {
       node.data?.truncate(size);
       node.writeEnd = -1;
     }
-    view.acceptOwn(node, this.#runs.length > 0 ? { before: null, after: wcc.after } : wcc, asked);
+    view.acceptOwn(node, runs.length > 0 ? { before: null, after: wcc.after } : wcc, asked);
     if (wcc.after === null && this.#patch !== null) view.say(node, patched(node.said, [this.#patch]));
     else if (wcc.after === null && size !== undefined) view.say(node, { ...node.said, size });
     return this.#answer();
@@ -305,6 +353,14 @@ export class Setattr extends Changing<AttributesAnswer> {
 
   #answer(): AttributesAnswer {
     const node = this.#node;
-    return { node, attributes: node.attributes, size: node.size, validMs: this.view.attributesMs(node) };
+    return { node, attributes: node.attributes, size: node.size, validMs: this.view.keepMs(node) };
   }
+}
+
+/** Whether the server has made of the attributes what was assumed: it may drop bits of a mode, or know times less finely. */
+function isAsSet(after: Attributes, assumed: Attributes, { size, mtime }: SetAttributes): boolean {
+  if (after.mode !== assumed.mode || after.uid !== assumed.uid || after.gid !== assumed.gid) return false;
+  if (size !== undefined && after.size !== size) return false;
+  if (mtime === undefined || mtime === 'server') return true;
+  return after.mtimeSeconds === assumed.mtimeSeconds && after.mtimeNanoseconds === assumed.mtimeNanoseconds;
 }
