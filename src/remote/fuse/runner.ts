@@ -9,6 +9,7 @@ import {
   type Mutation,
   type Outcome,
   type Prediction,
+  signature,
   type ViewOperation,
 } from '../view/operation.ts';
 import { Write } from '../view/operations/writing.ts';
@@ -206,9 +207,7 @@ export class Runner {
 
   /** The same for the second try of a bounced call. */
   #key({ pid }: RequestOrigin, operation: ViewOperation): string {
-    const { name } = operation as { name?: unknown };
-    const nodes = operation.touches.map(({ id }) => id).join(',');
-    return `${pid}.${this.#admission.era(pid)} ${operation.kind} ${nodes} ${typeof name === 'string' ? name : ''}`;
+    return `${pid}.${this.#admission.era(pid)} ${signature(operation)}`;
   }
 }
 

@@ -1,6 +1,7 @@
 /**
  * What every operation on the view is, in the same three parts: look locally, predict, perform (ask the server and apply).
- * Types only: the session of the mount drives them, speculation sits on top of them, the folder operations/ makes them.
+ * Types and the plainest functions on them: the session of the mount drives operations, speculation sits on top of them, the
+ * folder operations/ makes them.
  */
 import type { BatchResult, Credential, HandleRef, Operation as ServerOperation } from '../server.ts';
 import type { ViewNode } from './node.ts';
@@ -89,6 +90,12 @@ export interface Mutation<Answer = unknown> extends ViewOperation<Answer> {
 
 export function isMutation<Answer>(operation: ViewOperation<Answer>): operation is Mutation<Answer> {
   return operation.changes;
+}
+
+/** Equal where the same is asked again: the kind, the nodes, the name. */
+export function signature(operation: ViewOperation): string {
+  const { name } = operation as { name?: unknown };
+  return `${operation.kind} ${operation.touches.map(({ id }) => id).join()} ${typeof name === 'string' ? name : ''}`;
 }
 
 export function success<Answer>(answer: Answer): Outcome<Answer> {

@@ -31,6 +31,8 @@ export interface Member {
 }
 
 export class Group {
+  /** Processes outside the group have opened files. */
+  strangers = false;
   readonly #engine: SpeculationEngine;
   readonly #members = new Map<Pid, Member>();
 
@@ -38,8 +40,9 @@ export class Group {
     this.#engine = engine;
   }
 
-  /** Whether a process of the group has a file of this name open; parked copies of processes do not count. */
-  holdsOpen(name: string): boolean {
+  /** Whether a process may have a file of this name open; parked copies of processes do not count. */
+  mayHoldOpen(name: string): boolean {
+    if (this.strangers) return true;
     for (const { pid, exited } of this.#members.values()) {
       if (!exited && openNames(pid).has(name)) return true;
     }

@@ -3,12 +3,9 @@
  * It begins intervals in the engine when they are taken; requests that the tracer has answered meanwhile are remembered here.
  */
 import type { RequestOrigin } from '../../remote/fuse/admission.ts';
-import type { SpeculationEngine } from '../engine/engine.ts';
-import type { Judgement } from '../engine/judgement.ts';
-import type { CheckpointId, ProcessBackend, Refusal } from '../process/backend.ts';
+import type { CheckpointId, Refusal } from '../process/backend.ts';
 import type { Member } from './group.ts';
-import type { SpeculationStatistics } from './statistics.ts';
-import type { SpeculationTrace } from './trace.ts';
+import type { Surroundings } from './surroundings.ts';
 
 /** A checkpoint that has been asked for. */
 interface Pause {
@@ -17,33 +14,21 @@ interface Pause {
   readonly answered: (refusal: Refusal | null, replied: boolean) => void;
 }
 
-export interface PauseSurroundings {
-  readonly engine: SpeculationEngine;
-  readonly judgement: Judgement;
-  readonly statistics: SpeculationStatistics;
-  readonly trace: SpeculationTrace | null;
-  /** The descriptor of /dev/fuse: the tracer answers EINTR through it. */
-  readonly fuseDescriptor: number;
-  readonly now: () => number;
-}
-
 /** An interval that rests on nothing is given this long to be used, milliseconds. */
 const UNUSED_MS = 20;
 
 export class Pauses {
-  readonly #around: PauseSurroundings;
+  readonly #around: Surroundings;
+  readonly #fuseDescriptor: number;
   readonly #pauses = new Map<number, Pause>();
   /** Requests that the tracer has answered; the mount only has to forget them. */
   readonly #answered = new Set<number>();
-  #backend: ProcessBackend | null = null;
   #token = 0;
 
-  constructor(around: PauseSurroundings) {
+  /** @param fuseDescriptor of /dev/fuse: the tracer answers EINTR through it */
+  constructor(around: Surroundings, fuseDescriptor: number) {
     this.#around = around;
-  }
-
-  attach(backend: ProcessBackend): void {
-    this.#backend = backend;
+    this.#fuseDescriptor = fuseDescriptor;
   }
 
   /** Whether the tracer has answered this request. */
@@ -67,8 +52,8 @@ export class Pauses {
   }
 
   #mayPause(member: Member): boolean {
-    const { engine } = this.#around;
-    return this.#backend !== null && !member.pausing && !member.threads && engine.mayCheckpoint(member.object);
+    const { engine, backend } = this.#around;
+    return backend !== null && !member.pausing && !member.threads && engine.mayCheckpoint(member.object);
   }
 
   /** Asks for a checkpoint at the call that made the request. True: taken, and the request is answered. */
@@ -79,8 +64,8 @@ export class Pauses {
         if (done) this.#answered.add(origin.unique);
         resolve(done);
       });
-      const reply = { fd: this.#around.fuseDescriptor, bytes: interrupted(origin.unique) };
-      this.#backend!.checkpoint(member.pid, token, reply);
+      const reply = { fd: this.#fuseDescriptor, bytes: interrupted(origin.unique) };
+      this.#around.backend!.checkpoint(member.pid, token, reply);
     });
   }
 
@@ -91,7 +76,8 @@ export class Pauses {
         if (refusal === null) resolve('detained');
         else resolve(replied ? 'answered' : 'refused');
       });
-      this.#backend!.detain(member.pid, token, { fd: this.#around.fuseDescriptor, bytes: interrupted(origin.unique) });
+      const reply = { fd: this.#fuseDescriptor, bytes: interrupted(origin.unique) };
+      this.#around.backend!.detain(member.pid, token, reply);
     });
   }
 
@@ -101,9 +87,9 @@ export class Pauses {
 
   /** A process waits for its child, whose exit is held: it can only go on if it depends on what the child depends on. */
   needs(member: Member, child: Member): void {
+    const { engine, backend } = this.#around;
     // Also where what it would learn is about to be undone.
-    if (member.doomed || child.doomed || this.#backend === null) return;
-    const { engine } = this.#around;
+    if (member.doomed || child.doomed || backend === null) return;
     const rest = child.object.log.at(-1);
     const absorb = (): void => {
       engine.absorb(member.object, child.object);
@@ -114,12 +100,12 @@ export class Pauses {
     };
     if (!engine.needsCheckpoint(member.object, child.object) && member.object.log.at(-1)?.checkpoint != null) {
       absorb();
-      this.#backend.proceed(member.pid, child.pid, ++this.#token, false);
+      backend.proceed(member.pid, child.pid, ++this.#token, false);
       return;
     }
     if (!this.#mayPause(member)) return;
     const token = this.#ask(member, (refusal) => refusal === null && !member.doomed && absorb());
-    this.#backend.proceed(member.pid, child.pid, token, true);
+    backend.proceed(member.pid, child.pid, token, true);
   }
 
   checkpointed(token: number, checkpoint: CheckpointId): void {

@@ -3,7 +3,7 @@
  * Numbers and their line for people; it touches nothing.
  */
 
-export interface Holds {
+export interface HoldSum {
   count: number;
   ms: number;
 }
@@ -16,7 +16,7 @@ export interface SpeculationStatistics {
   /** The same by operation and reason: `lookup unknown`. */
   readonly waits: Record<string, number>;
   /** System calls that a process stood before until it depended on nothing, by call and reason, and for how long, milliseconds. */
-  readonly holds: Record<string, Holds>;
+  readonly holds: Record<string, HoldSum>;
   confirmed: number;
   refuted: number;
   dropped: number;
@@ -94,7 +94,7 @@ function reasons(waits: Record<string, number>): string {
   return sorted.map(([reason, count]) => `${reason} ${count}`).join(', ');
 }
 
-function longest(holds: Record<string, Holds>): string {
+function longest(holds: Record<string, HoldSum>): string {
   const sorted = Object.entries(holds).sort(([, a], [, b]) => b.ms - a.ms);
   return sorted.map(([reason, { count, ms }]) => `${reason} ${count} (${(ms / 1000).toFixed(2)} s)`).join(', ');
 }

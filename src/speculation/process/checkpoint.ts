@@ -8,7 +8,7 @@ import type { SavedRegisters } from '../../linux/registers.ts';
 import type { Refusal } from './backend.ts';
 import type { Injector } from './injector.ts';
 import { ownSignalsPending } from './signals.ts';
-import type { Checkpoint, Tracee } from './tracee.ts';
+import { type Checkpoint, createCheckpoint, type Tracee } from './tracee.ts';
 
 // Traced from its first instruction on, no event for its maker, no signal at its end, and invisible to a plain wait.
 const O_ACCMODE = 3;
@@ -65,23 +65,5 @@ export function takeCheckpoint(
   const copy = injector.call(pid, tracee.instruction, 'clone', [CLONE_PTRACE | CLONE_UNTRACED, 0, 0, 0, 0]);
   injector.unblockSignals(pid, mask);
   if (copy < 0) return 'foreign';
-  return {
-    id,
-    tracee,
-    copy,
-    registers,
-    repeat,
-    mask,
-    positions,
-    closesLate,
-    raised,
-    moved: new Set(),
-    causes: new Set(),
-    actionsChanged: new Set(),
-    alternateStackChanged: false,
-    execed: false,
-    signals: [],
-    childSignals: new Set(),
-    state: 'open',
-  };
+  return createCheckpoint({ id, tracee, copy, registers, repeat, mask, positions, closesLate, raised });
 }

@@ -213,10 +213,13 @@ export class LocalJournal {
     }
     const undo = (): void => {
       const writable = openSync(`/proc/self/fd/${fd}`, constants.O_WRONLY);
-      for (let at = 0; at < length; ) at += writeSync(writable, old, at, length - at, start + at);
-      ftruncateSync(writable, size);
-      setFileTimes(writable, atimeNs, mtimeNs);
-      closeSync(writable);
+      try {
+        for (let at = 0; at < length; ) at += writeSync(writable, old, at, length - at, start + at);
+        ftruncateSync(writable, size);
+        setFileTimes(writable, atimeNs, mtimeNs);
+      } finally {
+        closeSync(writable);
+      }
     };
     const record = this.#add(tracee, [key], length, undo, () => this.#letGo(file));
     if (typeof record === 'string') this.#letGo(file);

@@ -44,8 +44,12 @@ export function isPlainProgram(path: string, interpreters = 1): boolean {
     if (!stats.isFile() || stats.mode & SET_ID) return false;
     const header = Buffer.alloc(HEADER_BYTES);
     const fd = openSync(bytesOf(path), 'r');
-    const length = readSync(fd, header, 0, HEADER_BYTES, 0);
-    closeSync(fd);
+    let length: number;
+    try {
+      length = readSync(fd, header, 0, HEADER_BYTES, 0);
+    } finally {
+      closeSync(fd);
+    }
     const text = header.toString('latin1', 0, length);
     if (text.startsWith(ELF_64)) return true;
     const interpreter = /^#![ \t]*(\/[^ \t\n]+)/.exec(text);

@@ -210,6 +210,26 @@ export function dependencies(tracee: Tracee): Checkpoint[] {
   return [...tracee.born, ...tracee.checkpoints];
 }
 
+/** What is known of a checkpoint when it is taken. */
+export type TakenCheckpoint = Pick<
+  Checkpoint,
+  'id' | 'tracee' | 'copy' | 'registers' | 'repeat' | 'mask' | 'positions' | 'closesLate' | 'raised'
+>;
+
+export function createCheckpoint(taken: TakenCheckpoint): Checkpoint {
+  return {
+    ...taken,
+    moved: new Set(),
+    causes: new Set(),
+    actionsChanged: new Set(),
+    alternateStackChanged: false,
+    execed: false,
+    signals: [],
+    childSignals: new Set(),
+    state: 'open',
+  };
+}
+
 /** Whether it is undone when any of these is. */
 export function dependsOnAll(tracee: Tracee, checkpoints: Iterable<Checkpoint>): boolean {
   const own = dependencies(tracee);

@@ -27,12 +27,18 @@ import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { keyOf, statsOf } from '../../../src/speculation/process/local-files.ts';
 import { type JournalRecord, LocalJournal } from '../../../src/speculation/process/local-journal.ts';
-import { type Checkpoint, createTracee, learnFrom, type Tracee } from '../../../src/speculation/process/tracee.ts';
+import {
+  type Checkpoint,
+  createCheckpoint,
+  createTracee,
+  learnFrom,
+  type Tracee,
+} from '../../../src/speculation/process/tracee.ts';
 import { random } from '../engine/model.ts';
 
 let ids = 0;
 function take(tracee: Tracee): Checkpoint {
-  const checkpoint: Checkpoint = {
+  const checkpoint = createCheckpoint({
     id: ++ids,
     tracee,
     copy: 0,
@@ -42,15 +48,7 @@ function take(tracee: Tracee): Checkpoint {
     positions: [],
     closesLate: false,
     raised: [],
-    moved: new Set(),
-    causes: new Set(),
-    actionsChanged: new Set(),
-    alternateStackChanged: false,
-    execed: false,
-    signals: [],
-    childSignals: new Set(),
-    state: 'open',
-  };
+  });
   tracee.checkpoints.push(checkpoint);
   return checkpoint;
 }

@@ -37,6 +37,14 @@ function lostName(view: View, node: ViewNode): void {
   if (node.attributes.linkCount <= 1 && node.opens === 0) view.writeBack.discard(node);
 }
 
+/** The server has removed, replaced or moved it, and says nothing of the object itself: what was assumed of that is so. */
+function acceptUnsaid(view: View, node: ViewNode, patch: AttributePatch): void {
+  view.changedUnsaid(node);
+  if (!node.patches.includes(patch)) return;
+  view.unpatch(node, patch);
+  view.say(node, patched(node.said, [patch]));
+}
+
 export class Remove extends Changing<null> {
   readonly kind: 'unlink' | 'rmdir';
   readonly directory: ViewNode;
@@ -93,13 +101,8 @@ export class Remove extends Changing<null> {
   protected apply(values: readonly unknown[], asked: Asked): null {
     const { view, directory } = this;
     const value = values[0] as ChangeResult | RenameResult;
-    for (const node of this.touches) {
-      if (node !== directory) view.changedUnsaid(node);
-      if (!node.patches.includes(this.#patch)) continue;
-      view.unpatch(node, this.#patch);
-      // The server says nothing of the file itself.
-      if (node !== directory) view.say(node, patched(node.said, [this.#patch]));
-    }
+    view.unpatch(directory, this.#patch);
+    for (const node of this.touches) if (node !== directory) acceptUnsaid(view, node, this.#patch);
     view.acceptOwn(directory, 'to' in value ? value.to : value.wcc, asked);
     if (!this.assumed) this.#change(null);
     return null;
@@ -237,11 +240,7 @@ export class Rename extends Changing<null> {
     const renames = this.#watched === null ? values : values.slice(1, -1);
     const { from, to } = renames[renames.length - 1] as RenameResult;
     for (const node of this.touches) {
-      if (node !== this.#from && node !== this.to && node !== this.#watched) view.changedUnsaid(node);
-      if (!node.patches.includes(this.#patch)) continue;
-      view.unpatch(node, this.#patch);
-      // The server says nothing of the file itself.
-      view.say(node, patched(node.said, [this.#patch]));
+      if (node !== this.#from && node !== this.to && node !== this.#watched) acceptUnsaid(view, node, this.#patch);
     }
     if (this.#watched !== null) {
       const { changeHigh: high, changeLow: low } = values[0] as Attributes;
