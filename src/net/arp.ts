@@ -32,10 +32,10 @@ export class Arp {
   }
 
   /** Takes an ARP packet of `length` bytes at `at`. */
-  input(memory: Uint8Array, at: number, length: number): void {
+  input(view: DataView, at: number, length: number): void {
     const { counters, device } = this.#context;
     const packet = this.#packet;
-    const reason = packet.parse(memory, at, length);
+    const reason = packet.parse(view, at, length);
     if (reason !== Reason.OK) {
       counters.drop(reason);
       return;
@@ -123,8 +123,8 @@ export class Arp {
     const packet = context.alloc(ARP_BYTES);
     if (packet === null) return;
     const { macHi: ownHi, macLo: ownLo } = context.device;
-    const { memory, offset } = packet;
-    putArp(memory, offset, operation, ownHi, ownLo, senderAddress, targetHi, targetLo, targetAddress);
+    const { view, offset } = packet;
+    putArp(view, offset, operation, ownHi, ownLo, senderAddress, targetHi, targetLo, targetAddress);
     transmitFrame(context, macHi, macLo, EtherType.ARP, packet, null, 0, 0);
   }
 }

@@ -25,7 +25,7 @@ export function transmitFrame(
   }
   packet.offset -= ETHERNET_HEADER_BYTES;
   packet.length += ETHERNET_HEADER_BYTES;
-  putEthernet(packet.memory, packet.offset, macHi, macLo, device.macHi, device.macLo, type);
+  putEthernet(packet.view, packet.offset, macHi, macLo, device.macHi, device.macLo, type);
   counters.framesOut++;
   counters.bytesOut += packet.length + payloadLength;
   device.transmit(packet, payload, payloadOffset, payloadLength);

@@ -51,15 +51,15 @@ export class Ndp {
       counters.drop(Reason.NDP_FRAGMENT);
       return;
     }
-    const { memory } = arrival.packet!;
-    const type = memory[arrival.at]!;
+    const { view } = arrival.packet!;
+    const type = view.getUint8(arrival.at);
     const { NEIGHBOUR_ADVERTISEMENT, NEIGHBOUR_SOLICITATION } = Icmpv6Type;
     if (type !== NEIGHBOUR_SOLICITATION && type !== NEIGHBOUR_ADVERTISEMENT) {
       counters.drop(Reason.NDP_IGNORED);
       return;
     }
     const message = this.#message;
-    const reason = message.parse(memory, arrival.at, arrival.length);
+    const reason = message.parse(view, arrival.at, arrival.length);
     if (reason !== Reason.OK) {
       counters.drop(reason);
       return;
@@ -188,18 +188,18 @@ export class Ndp {
   #packet(type: number, flags: number, target: NeighbourMessage, ends: Flow): HeapBuffer | null {
     const packet = this.#context.alloc(NEIGHBOUR_BYTES);
     if (packet === null) return null;
-    const { memory, offset } = packet;
+    const { view, offset } = packet;
     const { macHi, macLo } = this.#context.device;
     const { target0, target1, target2, target3 } = target;
     const { local0, local1, local2, local3, remote0, remote1, remote2, remote3 } = ends;
-    putNeighbour(memory, offset, type, flags, target0, target1, target2, target3, macHi, macLo);
+    putNeighbour(view, offset, type, flags, target0, target1, target2, target3, macHi, macLo);
     const pseudo = pseudoSum6(local0, local1, local2, local3, remote0, remote1, remote2, remote3, Protocol.ICMPV6);
-    sealIcmp(memory, offset, NEIGHBOUR_BYTES, fold(pseudo + NEIGHBOUR_BYTES));
+    sealIcmp(view, offset, NEIGHBOUR_BYTES, fold(pseudo + NEIGHBOUR_BYTES));
     packet.offset -= IPV6_HEADER_BYTES;
     packet.length += IPV6_HEADER_BYTES;
-    putIpv6(memory, packet.offset, 0, NEIGHBOUR_BYTES, Protocol.ICMPV6, HOP_LIMIT);
-    putAddress6(memory, packet.offset + 8, local0, local1, local2, local3);
-    putAddress6(memory, packet.offset + 24, remote0, remote1, remote2, remote3);
+    putIpv6(view, packet.offset, 0, NEIGHBOUR_BYTES, Protocol.ICMPV6, HOP_LIMIT);
+    putAddress6(view, packet.offset + 8, local0, local1, local2, local3);
+    putAddress6(view, packet.offset + 24, remote0, remote1, remote2, remote3);
     return packet;
   }
 }

@@ -25,7 +25,6 @@ import type { Neighbour } from './neighbour.ts';
 import { DEFAULT_NEIGHBOUR_LIMITS, type NeighbourLimits, Neighbours, type Resolver } from './neighbours.ts';
 import type { TcpLayer, Transports } from './transports.ts';
 import { Udp } from './udp/udp.ts';
-import { int32 } from './wire/bytes.ts';
 import { EthernetFrame, EtherType } from './wire/ethernet.ts';
 import { ICMP_REASSEMBLY, IcmpType, IcmpUnreachable } from './wire/icmp.ts';
 import { Icmpv6Type, Icmpv6Unreachable } from './wire/icmpv6.ts';
@@ -192,11 +191,11 @@ export class Stack implements FrameInput, Upper, Transports, Resolver {
   /** Takes one frame, which is borrowed; see {@link FrameInput}. */
   input(frame: HeapBuffer): void {
     const { counters } = this.context;
-    const { memory, offset, length } = frame;
+    const { view, offset, length } = frame;
     const ethernet = this.#frame;
     counters.framesIn++;
     counters.bytesIn += length;
-    const reason = ethernet.parse(memory, offset, length);
+    const reason = ethernet.parse(view, offset, length);
     if (reason !== Reason.OK) {
       counters.drop(reason);
       return;
@@ -215,7 +214,7 @@ export class Stack implements FrameInput, Upper, Transports, Resolver {
         this.#ip.input6(frame, ethernet.payloadAt, ethernet.payloadLength, toGroup, false);
         return;
       case EtherType.ARP:
-        if (this.#answers) this.#arp.input(memory, ethernet.payloadAt, ethernet.payloadLength);
+        if (this.#answers) this.#arp.input(view, ethernet.payloadAt, ethernet.payloadLength);
         return;
       default:
         counters.drop(Reason.FRAME_TYPE);
@@ -322,13 +321,13 @@ export class Stack implements FrameInput, Upper, Transports, Resolver {
   #confirmBy(arrival: Arrival, tcp: TcpLayer): void {
     if (arrival.length < 20) return;
     const { flow } = arrival;
-    const { memory } = arrival.packet!;
+    const { view } = arrival.packet!;
     const { at } = arrival;
-    flow.remotePort = (memory[at]! << 8) | memory[at + 1]!;
-    flow.localPort = (memory[at + 2]! << 8) | memory[at + 3]!;
+    flow.remotePort = view.getUint16(at);
+    flow.localPort = view.getUint16(at + 2);
     const connection = tcp.table.find(flow);
-    if (connection === null || (memory[at + 13]! & 0x10) === 0) return;
-    const ack = int32(memory, at + 8);
+    if (connection === null || (view.getUint8(at + 13) & 0x10) === 0) return;
+    const ack = view.getInt32(at + 8);
     const isNew = ((ack - connection.sndUna) | 0) > 0 && ((ack - connection.sndNxt) | 0) <= 0;
     if (isNew) this.neighbours.confirm(connection.flow.route);
   }

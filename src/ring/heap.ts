@@ -34,6 +34,8 @@ export class HeapBuffer {
   // begins undefined V8 never knows that it is one.
   /** The whole region's bytes. Hot code reads `memory[offset + i]`; it is the same object for every buffer of a heap. */
   readonly memory: Uint8Array;
+  /** The same bytes, for numbers of several of them; also one object for every buffer. */
+  readonly view: DataView;
   /** Start of the data in `memory`. Datapaths move it past headers; programs may move it forward to drop a prefix. */
   offset = 0;
   /** Bytes of data. */
@@ -59,6 +61,7 @@ export class HeapBuffer {
   constructor(heap: Heap, index: number, classIndex: number, base: number, capacity: number) {
     this.heap = heap;
     this.memory = heap.region.u8;
+    this.view = heap.view;
     this.index = index;
     this.classIndex = classIndex;
     this.base = base;
@@ -157,6 +160,8 @@ function align(value: number, to: number): number {
 
 export class Heap {
   readonly region: Region;
+  /** The region's bytes as numbers of several bytes. */
+  readonly view: DataView;
   readonly checked: boolean;
   /** Bytes free in front of the data of every buffer it gives. */
   readonly headroom: number;
@@ -183,6 +188,8 @@ export class Heap {
     }
     if (region.byteLength < heapBytes(classes)) throw new RangeError(`region too small: ${region.byteLength} bytes`);
     this.region = region;
+    const { u8 } = region;
+    this.view = new DataView(u8.buffer, u8.byteOffset, u8.byteLength);
     this.checked = options.checked ?? false;
     this.headroom = options.headroom ?? 0;
     if (!(this.headroom >= 0 && this.headroom % 4 === 0 && this.headroom < classes.at(-1)!.bytes)) {

@@ -4,13 +4,13 @@
 
 import { textOfWords, wordsOfText } from '../../src/net/ip/words.ts';
 import { putArp } from '../../src/net/wire/arp.ts';
-import { int32, uint16 } from '../../src/net/wire/bytes.ts';
 import { fold } from '../../src/net/wire/checksum.ts';
 import { EtherType, putEthernet } from '../../src/net/wire/ethernet.ts';
 import { sealIcmp } from '../../src/net/wire/icmp.ts';
 import { Protocol, pseudoSum4, putIpv4 } from '../../src/net/wire/ipv4.ts';
 import { pseudoSum6, putAddress6, putIpv6 } from '../../src/net/wire/ipv6.ts';
 import { payloadSum, putUdp } from '../../src/net/wire/udp.ts';
+import { viewOf } from './view.ts';
 
 export interface Ends {
   /** Last octet of the MAC addresses 02:00:5e:00:00:XX. */
@@ -23,7 +23,7 @@ export interface Ends {
 function frame(ends: Ends, type: number, bytes: number): Uint8Array {
   const memory = new Uint8Array(14 + bytes);
   const [hi, lo] = ends.toMac === 'all' ? [0xffff, -1] : [0x0200, 0x5e000000 | ends.toMac];
-  putEthernet(memory, 0, hi, lo, 0x0200, 0x5e000000 | ends.fromMac, type);
+  putEthernet(viewOf(memory), 0, hi, lo, 0x0200, 0x5e000000 | ends.fromMac, type);
   return memory;
 }
 
@@ -38,14 +38,14 @@ export function ipFrame(
   const to = wordsOfText(ends.to);
   if (from.family === 4) {
     const bytes = frame(ends, EtherType.IPV4, 20 + payload.length);
-    putIpv4(bytes, 14, 0, 20 + payload.length, id, fragment, hops, protocol, from.w3, to.w3);
+    putIpv4(viewOf(bytes), 14, 0, 20 + payload.length, id, fragment, hops, protocol, from.w3, to.w3);
     bytes.set(payload, 34);
     return bytes;
   }
   const bytes = frame(ends, EtherType.IPV6, 40 + payload.length);
-  putIpv6(bytes, 14, 0, payload.length, protocol, hops);
-  putAddress6(bytes, 22, from.w0, from.w1, from.w2, from.w3);
-  putAddress6(bytes, 38, to.w0, to.w1, to.w2, to.w3);
+  putIpv6(viewOf(bytes), 14, 0, payload.length, protocol, hops);
+  putAddress6(viewOf(bytes), 22, from.w0, from.w1, from.w2, from.w3);
+  putAddress6(viewOf(bytes), 38, to.w0, to.w1, to.w2, to.w3);
   bytes.set(payload, 54);
   return bytes;
 }
@@ -60,7 +60,14 @@ export function pseudo(ends: Ends, protocol: number): number {
 export function udpBytes(ends: Ends, fromPort: number, toPort: number, payload: Uint8Array): Uint8Array {
   const bytes = new Uint8Array(8 + payload.length);
   bytes.set(payload, 8);
-  putUdp(bytes, 0, fromPort, toPort, payload.length, payloadSum(bytes, 8, payload.length, pseudo(ends, Protocol.UDP)));
+  putUdp(
+    viewOf(bytes),
+    0,
+    fromPort,
+    toPort,
+    payload.length,
+    payloadSum(viewOf(bytes), 8, payload.length, pseudo(ends, Protocol.UDP)),
+  );
   return bytes;
 }
 
@@ -84,7 +91,7 @@ export function icmpFrame(
   bytes.set(body, 8);
   const v4 = !ends.from.includes(':');
   const protocol = v4 ? Protocol.ICMP : Protocol.ICMPV6;
-  sealIcmp(bytes, 0, bytes.length, v4 ? 0 : fold(pseudo(ends, protocol) + bytes.length));
+  sealIcmp(viewOf(bytes), 0, bytes.length, v4 ? 0 : fold(pseudo(ends, protocol) + bytes.length));
   return ipFrame(ends, protocol, bytes, { hops });
 }
 
@@ -93,7 +100,7 @@ export function arpFrame(ends: Ends, operation: number, targetMac: number): Uint
   const target = targetMac === 0 ? [0, 0] : [0x0200, 0x5e000000 | targetMac];
   const sender = 0x5e000000 | ends.fromMac;
   putArp(
-    bytes,
+    viewOf(bytes),
     14,
     operation,
     0x0200,
@@ -108,21 +115,21 @@ export function arpFrame(ends: Ends, operation: number, targetMac: number): Uint
 
 /** A frame in one line: `arp request 10.0.0.1 > 10.0.0.2`, `icmp 3/3 10.0.0.2 > 10.0.0.1`, `udp …`, `ip6 frag …`. */
 export function describe(bytes: Uint8Array): string {
-  const type = uint16(bytes, 12);
+  const type = viewOf(bytes).getUint16(12);
   if (type === EtherType.ARP) {
-    const kind = uint16(bytes, 20) === 1 ? 'request' : 'reply';
-    return `arp ${kind} ${textOfWords(4, 0, 0, 0, int32(bytes, 28))} > ${textOfWords(4, 0, 0, 0, int32(bytes, 38))}`;
+    const kind = viewOf(bytes).getUint16(20) === 1 ? 'request' : 'reply';
+    return `arp ${kind} ${textOfWords(4, 0, 0, 0, viewOf(bytes).getInt32(28))} > ${textOfWords(4, 0, 0, 0, viewOf(bytes).getInt32(38))}`;
   }
   const v4 = type === EtherType.IPV4;
-  const word = (i: number): number => int32(bytes, i);
+  const word = (i: number): number => viewOf(bytes).getInt32(i);
   const ends = v4
     ? `${textOfWords(4, 0, 0, 0, word(26))} > ${textOfWords(4, 0, 0, 0, word(30))}`
     : `${textOfWords(6, word(22), word(26), word(30), word(34))} > ${textOfWords(6, word(38), word(42), word(46), word(50))}`;
   const protocol = v4 ? bytes[23]! : bytes[20]!;
   const at = v4 ? 34 : 54;
-  if (v4 && (uint16(bytes, 20) & 0x3fff) !== 0) return `frag ${uint16(bytes, 20)} ${ends}`;
+  if (v4 && (viewOf(bytes).getUint16(20) & 0x3fff) !== 0) return `frag ${viewOf(bytes).getUint16(20)} ${ends}`;
   if (protocol === Protocol.ICMP || protocol === Protocol.ICMPV6) return `icmp ${bytes[at]}/${bytes[at + 1]} ${ends}`;
-  if (protocol === Protocol.UDP) return `udp ${uint16(bytes, at)}:${uint16(bytes, at + 2)} ${ends}`;
-  if (protocol === Protocol.FRAGMENT) return `frag ${uint16(bytes, at + 2)} ${ends}`;
+  if (protocol === Protocol.UDP) return `udp ${viewOf(bytes).getUint16(at)}:${viewOf(bytes).getUint16(at + 2)} ${ends}`;
+  if (protocol === Protocol.FRAGMENT) return `frag ${viewOf(bytes).getUint16(at + 2)} ${ends}`;
   return `ip ${protocol} ${ends}`;
 }

@@ -16,6 +16,7 @@ import { Heap } from '../../src/ring/heap.ts';
 import { localRegion } from '../../src/ring/region.ts';
 import type { Script, ScriptLine, ScriptSegment } from './script-lines.ts';
 import { buildSegment, FlatOutput, flagText, streamByte } from './segment-tools.ts';
+import { viewOf } from './view.ts';
 
 const LOCAL_PORT = 80;
 const START_MS = 1000;
@@ -158,7 +159,7 @@ export class ScriptRun {
 
   #compare(peer: Peer, wanted: ScriptSegment, sent: Sent, text: string): void {
     const segment = this.#segment;
-    assert.ok(segment.parse(sent.bytes, 0, sent.bytes.length));
+    assert.ok(segment.parse(viewOf(sent.bytes), 0, sent.bytes.length));
     const got = segment.flags & ~8;
     // PSH is compared only where the script names it.
     const mask = (wanted.flags & 8) !== 0 ? 0xff : ~8;
@@ -197,7 +198,7 @@ export class ScriptRun {
 
   #describe(sent: Sent): string {
     const segment = this.#segment;
-    if (!segment.parse(sent.bytes, 0, sent.bytes.length)) return 'a broken segment';
+    if (!segment.parse(viewOf(sent.bytes), 0, sent.bytes.length)) return 'a broken segment';
     const peer = this.#peerByPort(sent.port);
     const base = peer.iss ?? peer.connection?.iss ?? segment.seq;
     const ack = (segment.flags & 16) !== 0 ? ` ack ${(segment.ack - PEER_ISS) | 0}` : '';

@@ -15,6 +15,7 @@ import {
   putWindowScale,
 } from '../../src/net/wire/tcp.ts';
 import type { Heap, HeapBuffer } from '../../src/ring/heap.ts';
+import { viewOf } from './view.ts';
 
 /** Byte `at` of the stream in one direction: not periodic in any power of two, so that shifted data is noticed. */
 export function streamByte(at: number): number {
@@ -46,34 +47,34 @@ export function buildSegment(
 ): HeapBuffer | null {
   const packet = heap.tryAlloc(HEADROOM + 60 + length);
   if (packet === null) return null;
-  const { memory } = packet;
+  const { memory, view } = packet;
   const at = packet.base + HEADROOM;
   let option = at + 20;
   if (fields.mss != null) {
-    putMss(memory, option, fields.mss);
+    putMss(view, option, fields.mss);
     option += 4;
   }
   if (fields.sackPermitted) {
-    putSackPermitted(memory, option);
+    putSackPermitted(view, option);
     option += 4;
   }
   if (fields.timestamps != null) {
-    putTimestamps(memory, option, fields.timestamps[0], fields.timestamps[1]);
+    putTimestamps(view, option, fields.timestamps[0], fields.timestamps[1]);
     option += 12;
   }
   if (fields.windowScale != null) {
-    putWindowScale(memory, option, fields.windowScale);
+    putWindowScale(view, option, fields.windowScale);
     option += 4;
   }
   if (fields.sack != null) {
-    putSack(memory, option, Int32Array.from(fields.sack.flat()), fields.sack.length);
+    putSack(view, option, Int32Array.from(fields.sack.flat()), fields.sack.length);
     option += 4 + 8 * fields.sack.length;
   }
   const { sourcePort, destinationPort, seq, ack, flags, window } = fields;
-  putTcpHeader(memory, at, sourcePort, destinationPort, seq, ack, option - at, flags, window);
+  putTcpHeader(view, at, sourcePort, destinationPort, seq, ack, option - at, flags, window);
   for (let i = 0; i < length; i++) memory[option + i] = byteAt(i);
   const total = option - at + length;
-  const sum = ~fold(pseudoSum(flow) + total + checksum(memory, at, total)) & 0xffff;
+  const sum = ~fold(pseudoSum(flow) + total + checksum(view, at, total)) & 0xffff;
   memory[at + 16] = (sum >> 8) ^ (badChecksum ? 1 : 0);
   memory[at + 17] = sum & 255;
   packet.offset = at;
@@ -105,7 +106,7 @@ export abstract class FlatOutput implements SegmentOutput {
       whole.set(payload.memory.subarray(payloadOffset, payloadOffset + payloadLength), packet.length);
     }
     packet.release();
-    if (fold(flow.pseudo + whole.length + checksum(whole, 0, whole.length)) !== 0xffff)
+    if (fold(flow.pseudo + whole.length + checksum(viewOf(whole), 0, whole.length)) !== 0xffff)
       throw new Error('bad checksum sent');
     this.sent(flow, whole);
   }

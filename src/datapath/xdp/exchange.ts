@@ -12,7 +12,6 @@
  */
 import { drainEventfd, signalEventfd } from '../../linux/eventfd.ts';
 import type { Device, FrameInput } from '../../net/device.ts';
-import { int32 } from '../../net/wire/bytes.ts';
 import type { Heap, HeapBuffer } from '../../ring/heap.ts';
 import { FrameRing, frameRingBytes } from './frame-ring.ts';
 
@@ -143,35 +142,36 @@ export class Exchange implements FrameInput {
   }
 
   /** The kernel a frame is for, or EVERYBODY, or HERE. */
-  #ownerOf({ memory, offset, length }: HeapBuffer): number {
+  #ownerOf({ view, offset, length }: HeapBuffer): number {
     if (length < 42) return HERE;
-    const type = (memory[offset + 12]! << 8) | memory[offset + 13]!;
+    const type = view.getUint16(offset + 12);
     const ip = offset + 14;
     let upper: number;
     let protocol: number;
     if (type === 0x0800) {
-      const isFirst = ((memory[ip + 6]! & 0x1f) | memory[ip + 7]!) === 0;
+      const isFirst = ((view.getUint8(ip + 6) & 0x1f) | view.getUint8(ip + 7)) === 0;
       // Of a datagram in pieces only the first says its port: our group leaves all of them to us.
-      if (!isFirst || (this.#groupSize > 1 && (memory[ip + 6]! & 0x20) !== 0)) return HERE;
-      protocol = memory[ip + 9]!;
-      upper = ip + ((memory[ip]! & 15) << 2);
-      if (protocol === ICMP) return isError4(memory[upper]!) ? EVERYBODY : HERE;
+      if (!isFirst || (this.#groupSize > 1 && (view.getUint8(ip + 6) & 0x20) !== 0)) return HERE;
+      protocol = view.getUint8(ip + 9);
+      upper = ip + ((view.getUint8(ip) & 15) << 2);
+      if (protocol === ICMP) return isError4(view.getUint8(upper)) ? EVERYBODY : HERE;
     } else if (type === 0x86dd) {
-      protocol = memory[ip + 6]!;
+      protocol = view.getUint8(ip + 6);
       upper = ip + 40;
-      if (protocol === ICMPV6) return memory[upper]! < 5 || memory[upper] === ADVERTISEMENT ? EVERYBODY : HERE;
-    } else return type === 0x0806 && memory[ip + 7] === ARP_REPLY ? EVERYBODY : HERE;
+      if (protocol === ICMPV6)
+        return view.getUint8(upper) < 5 || view.getUint8(upper) === ADVERTISEMENT ? EVERYBODY : HERE;
+    } else return type === 0x0806 && view.getUint8(ip + 7) === ARP_REPLY ? EVERYBODY : HERE;
     if ((protocol !== TCP && protocol !== UDP) || upper + 4 > offset + length) return HERE;
-    const owner = this.#owners[indexOf(protocol, (memory[upper + 2]! << 8) | memory[upper + 3]!)]!;
-    if (owner === 0) return this.#groupSize === 1 ? HERE : this.#inGroup(memory, type === 0x0800, ip, upper);
+    const owner = this.#owners[indexOf(protocol, view.getUint16(upper + 2))]!;
+    if (owner === 0) return this.#groupSize === 1 ? HERE : this.#inGroup(view, type === 0x0800, ip, upper);
     return owner === this.#self + 1 ? HERE : owner - 1;
   }
 
   /** The kernel of our group that has the connection: by the other end's address and both ports. */
-  #inGroup(memory: Uint8Array, is4: boolean, ip: number, upper: number): number {
-    let hash = int32(memory, upper);
-    if (is4) hash ^= int32(memory, ip + 12);
-    else for (let at = ip + 8; at < ip + 24; at += 4) hash = Math.imul(hash, 31) ^ int32(memory, at);
+  #inGroup(view: DataView, is4: boolean, ip: number, upper: number): number {
+    let hash = view.getInt32(upper);
+    if (is4) hash ^= view.getInt32(ip + 12);
+    else for (let at = ip + 8; at < ip + 24; at += 4) hash = Math.imul(hash, 31) ^ view.getInt32(at);
     hash = Math.imul(hash ^ (hash >>> 16), 0x85ebca6b);
     const place = ((hash ^ (hash >>> 13)) >>> 0) % this.#groupSize;
     return place === 0 ? HERE : this.#self + place * this.#shared.queues;

@@ -7,7 +7,6 @@
  * end does so cannot be asked from here; it can be seen in the frames.
  */
 import type { FrameInput } from '../../net/device.ts';
-import { int32 } from '../../net/wire/bytes.ts';
 import { fold } from '../../net/wire/checksum.ts';
 import { pseudoSum4 } from '../../net/wire/ipv4.ts';
 import { pseudoSum6 } from '../../net/wire/ipv6.ts';
@@ -57,36 +56,36 @@ function packetAt({ offset }: HeapBuffer): number {
 }
 
 function isTransport(frame: HeapBuffer): boolean {
-  const { memory, offset, length } = frame;
+  const { view, offset, length } = frame;
   if (length < 54) return false;
   const at = packetAt(frame);
-  const type = (memory[offset + 12]! << 8) | memory[offset + 13]!;
+  const type = view.getUint16(offset + 12);
   if (type === 0x0800) {
-    const isWhole = ((memory[at + 6]! & 0x3f) | memory[at + 7]!) === 0;
-    return memory[at] === 0x45 && isWhole && (memory[at + 9] === TCP || memory[at + 9] === UDP);
+    const isWhole = ((view.getUint8(at + 6) & 0x3f) | view.getUint8(at + 7)) === 0;
+    return view.getUint8(at) === 0x45 && isWhole && (view.getUint8(at + 9) === TCP || view.getUint8(at + 9) === UDP);
   }
-  return type === 0x86dd && (memory[at + 6] === TCP || memory[at + 6] === UDP);
+  return type === 0x86dd && (view.getUint8(at + 6) === TCP || view.getUint8(at + 6) === UDP);
 }
 
 /** The checksum is the sum of the pseudo header, folded and not complemented. */
 function isPartial(frame: HeapBuffer): boolean {
-  const { memory } = frame;
+  const { view } = frame;
   const at = packetAt(frame);
   let upper: number;
   let protocol: number;
   let sum: number;
-  if (memory[at]! >> 4 === 4) {
-    protocol = memory[at + 9]!;
+  if (view.getUint8(at) >> 4 === 4) {
+    protocol = view.getUint8(at + 9);
     upper = at + 20;
-    sum = pseudoSum4(int32(memory, at + 12), int32(memory, at + 16), protocol);
-    sum += ((memory[at + 2]! << 8) | memory[at + 3]!) - 20;
+    sum = pseudoSum4(view.getInt32(at + 12), view.getInt32(at + 16), protocol);
+    sum += view.getUint16(at + 2) - 20;
   } else {
-    protocol = memory[at + 6]!;
+    protocol = view.getUint8(at + 6);
     upper = at + 40;
-    const word = (i: number): number => int32(memory, at + 8 + 4 * i);
+    const word = (i: number): number => view.getInt32(at + 8 + 4 * i);
     sum = pseudoSum6(word(0), word(1), word(2), word(3), word(4), word(5), word(6), word(7), protocol);
-    sum += (memory[at + 4]! << 8) | memory[at + 5]!;
+    sum += view.getUint16(at + 4);
   }
   const field = upper + (protocol === TCP ? 16 : 6);
-  return fold(sum) === ((memory[field]! << 8) | memory[field + 1]!);
+  return fold(sum) === view.getUint16(field);
 }

@@ -55,10 +55,10 @@ export class IcmpReceiver {
 
   input4(arrival: Arrival): void {
     const { counters } = this.#context;
-    const { memory } = arrival.packet!;
+    const { view } = arrival.packet!;
     const message = this.#message;
     counters.icmpIn++;
-    const reason = message.parse(memory, arrival.at, arrival.length, 0, this.checksumVerified);
+    const reason = message.parse(view, arrival.at, arrival.length, 0, this.checksumVerified);
     if (reason !== Reason.OK) {
       counters.drop(reason);
       return;
@@ -80,7 +80,7 @@ export class IcmpReceiver {
         return;
     }
     counters.errorsIn++;
-    if (!arrival.unicast || this.#quoted.parse4(memory, message.bodyAt, message.bodyLength) !== Reason.OK) {
+    if (!arrival.unicast || this.#quoted.parse4(view, message.bodyAt, message.bodyLength) !== Reason.OK) {
       counters.drop(Reason.ICMP_QUOTE);
       return;
     }
@@ -95,11 +95,11 @@ export class IcmpReceiver {
 
   input6(arrival: Arrival): void {
     const { counters } = this.#context;
-    const { memory } = arrival.packet!;
+    const { view } = arrival.packet!;
     const message = this.#message;
     counters.icmpIn++;
     const pseudo = fold(this.#output.pseudoSum(arrival.flow, Protocol.ICMPV6) + arrival.length);
-    const reason = message.parse(memory, arrival.at, arrival.length, pseudo, this.checksumVerified);
+    const reason = message.parse(view, arrival.at, arrival.length, pseudo, this.checksumVerified);
     if (reason !== Reason.OK) {
       counters.drop(reason);
       return;
@@ -122,7 +122,7 @@ export class IcmpReceiver {
       return;
     }
     counters.errorsIn++;
-    if (!arrival.unicast || this.#quoted.parse6(memory, message.bodyAt, message.bodyLength) !== Reason.OK) {
+    if (!arrival.unicast || this.#quoted.parse6(view, message.bodyAt, message.bodyLength) !== Reason.OK) {
       counters.drop(Reason.ICMP_QUOTE);
       return;
     }
@@ -136,10 +136,10 @@ export class IcmpReceiver {
 
   /** An IP packet of ours, at its buffer's offset, could not be delivered to the next hop. */
   undeliverable(packet: HeapBuffer): void {
-    const { memory, offset, length } = packet;
+    const { view, offset, length } = packet;
     const quoted = this.#quoted;
-    const v4 = memory[offset]! >> 4 === 4;
-    const reason = v4 ? quoted.parse4(memory, offset, length) : quoted.parse6(memory, offset, length);
+    const v4 = view.getUint8(offset) >> 4 === 4;
+    const reason = v4 ? quoted.parse4(view, offset, length) : quoted.parse6(view, offset, length);
     if (reason === Reason.OK) this.#tell(ERRNO.EHOSTUNREACH, true);
   }
 

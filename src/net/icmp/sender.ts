@@ -10,7 +10,6 @@ import { Destination, type LocalAddresses } from '../ip/local-addresses.ts';
 import type { IpOutput } from '../ip/output.ts';
 import { TokenBucket } from '../ip/token-bucket.ts';
 import { isBadSource, isUnspecified } from '../ip/words.ts';
-import { uint16 } from '../wire/bytes.ts';
 import { fold } from '../wire/checksum.ts';
 import { ICMP_HEADER_BYTES, IcmpType, isIcmpError, putIcmp, sealIcmp } from '../wire/icmp.ts';
 import { Icmpv6Type } from '../wire/icmpv6.ts';
@@ -96,7 +95,7 @@ export class IcmpSender {
     const message = this.#context.alloc(ICMP_HEADER_BYTES + bytes);
     if (message === null) return;
     const { memory, offset } = message;
-    putIcmp(memory, offset, type, code, word);
+    putIcmp(message.view, offset, type, code, word);
     const body = offset + ICMP_HEADER_BYTES;
     if (memory === packet.memory) memory.copyWithin(body, at, at + bytes);
     else memory.set(packet.memory.subarray(at, at + bytes), body);
@@ -106,20 +105,20 @@ export class IcmpSender {
 
   /** Completes a message's checksum and sends it. */
   send(flow: Flow, message: HeapBuffer, hopLimit?: number): void {
-    const { memory, offset, length } = message;
+    const { view, offset, length } = message;
     if (flow.family === 4) {
-      sealIcmp(memory, offset, length, 0);
+      sealIcmp(view, offset, length, 0);
       this.#output.send(flow, Protocol.ICMP, message, null, 0, 0, hopLimit);
       return;
     }
-    sealIcmp(memory, offset, length, fold(this.#output.pseudoSum(flow, Protocol.ICMPV6) + length));
+    sealIcmp(view, offset, length, fold(this.#output.pseudoSum(flow, Protocol.ICMPV6) + length));
     this.#output.send(flow, Protocol.ICMPV6, message, null, 0, 0, hopLimit);
   }
 
   /** Fills in the flow back to the sender; the length of the packet, or 0 where it is not to be told. */
   #readable4(packet: HeapBuffer, at: number, length: number): number {
     const ip = this.#ip4;
-    if (ip.parse(packet.memory, at, length) !== Reason.OK || ip.fragmentOffset !== 0) return 0;
+    if (ip.parse(packet.view, at, length) !== Reason.OK || ip.fragmentOffset !== 0) return 0;
     if (isBadSource(4, 0, ip.source) || this.#addresses.isBroadcast(ip.source)) return 0;
     if (!this.#addresses.isLocal(4, 0, 0, 0, ip.destination)) return 0;
     if (ip.protocol === Protocol.ICMP && (ip.payloadLength === 0 || isIcmpError(packet.memory[ip.payloadAt]!)))
@@ -137,7 +136,7 @@ export class IcmpSender {
   #readable6(packet: HeapBuffer, at: number, length: number): number {
     const ip = this.#ip6;
     // A packet whose extension headers are the problem is not read to its end.
-    ip.parse(packet.memory, at, length);
+    ip.parse(packet.view, at, length);
     if (length < IPV6_HEADER_BYTES || ip.fragmentOffset !== 0) return 0;
     const { source0, source1, source2, source3 } = ip;
     if (isBadSource(6, source0, source3) || isUnspecified(source0, source1, source2, source3)) return 0;
@@ -158,6 +157,6 @@ export class IcmpSender {
     flow.remote2 = source2;
     flow.remote3 = source3;
     flow.route = -1;
-    return IPV6_HEADER_BYTES + uint16(packet.memory, at + 4);
+    return IPV6_HEADER_BYTES + packet.view.getUint16(at + 4);
   }
 }

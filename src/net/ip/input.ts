@@ -48,7 +48,7 @@ export class IpInput {
     const { counters } = this.#context;
     const ip = this.#ip4;
     counters.ip4In++;
-    const reason = ip.parse(packet.memory, at, length);
+    const reason = ip.parse(packet.view, at, length);
     if (reason !== Reason.OK) {
       counters.drop(reason);
       return;
@@ -107,7 +107,7 @@ export class IpInput {
     const { counters } = this.#context;
     const ip = this.#ip6;
     counters.ip6In++;
-    const reason = ip.parse(packet.memory, at, length);
+    const reason = ip.parse(packet.view, at, length);
     if (reason !== Reason.OK && ip.problem === ParameterProblem.NONE) {
       counters.drop(reason);
       return;

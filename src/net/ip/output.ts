@@ -274,32 +274,21 @@ export class IpOutput implements SegmentOutput {
     fragment: number,
     hopLimit: number,
   ): void {
-    const { memory } = packet;
+    const { view } = packet;
     if (flow.family === 4) {
       packet.offset -= IPV4_HEADER_BYTES;
       packet.length += IPV4_HEADER_BYTES;
       const { trafficClass, local3, remote3 } = flow;
       const total = IPV4_HEADER_BYTES + length;
-      putIpv4(
-        memory,
-        packet.offset,
-        trafficClass,
-        total,
-        identification,
-        fragment,
-        hopLimit,
-        protocol,
-        local3,
-        remote3,
-      );
+      putIpv4(view, packet.offset, trafficClass, total, identification, fragment, hopLimit, protocol, local3, remote3);
       return;
     }
     packet.offset -= IPV6_HEADER_BYTES;
     packet.length += IPV6_HEADER_BYTES;
     const { offset } = packet;
-    putIpv6(memory, offset, flow.trafficClass, length, protocol, hopLimit);
-    putAddress6(memory, offset + 8, flow.local0, flow.local1, flow.local2, flow.local3);
-    putAddress6(memory, offset + 24, flow.remote0, flow.remote1, flow.remote2, flow.remote3);
+    putIpv6(view, offset, flow.trafficClass, length, protocol, hopLimit);
+    putAddress6(view, offset + 8, flow.local0, flow.local1, flow.local2, flow.local3);
+    putAddress6(view, offset + 24, flow.remote0, flow.remote1, flow.remote2, flow.remote3);
   }
 
   /** A packet larger than the path takes: fragments, or for TCP a drop, since it was told and will send less. */
@@ -357,7 +346,7 @@ export class IpOutput implements SegmentOutput {
         const fragment = (at >> 3) | (more ? IPV4_MORE_FRAGMENTS : 0);
         this.#putHeader(piece, flow, protocol, bytes, identification & 0xffff, fragment, hopLimit);
       } else {
-        putFragmentHeader(piece.memory, piece.offset, protocol, at, more, identification);
+        putFragmentHeader(piece.view, piece.offset, protocol, at, more, identification);
         this.#putHeader(piece, flow, Protocol.FRAGMENT, piece.length, 0, 0, hopLimit);
       }
       context.counters.fragmentsOut++;

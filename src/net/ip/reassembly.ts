@@ -8,7 +8,6 @@
 import type { HeapBuffer } from '../../ring/heap.ts';
 import type { NetContext } from '../context.ts';
 import type { Timed } from '../flow.ts';
-import { putUint16 } from '../wire/bytes.ts';
 import { checksum } from '../wire/checksum.ts';
 import { IPV6_HEADER_BYTES } from '../wire/ipv6.ts';
 import { Reason } from '../wire/reason.ts';
@@ -265,18 +264,18 @@ export class Reassembly {
     }
     const whole = this.#context.alloc(length);
     if (whole === null) return null;
-    const { memory, offset } = whole;
+    const { memory, view, offset } = whole;
     copy(memory, offset, buffers[0]!.memory, packetAt, headerLength);
     for (let i = 0; i < count; i++) {
       copy(memory, offset + headerLength + starts[i]!, buffers[i]!.memory, data[i]!, ends[i]! - starts[i]!);
     }
     if (datagram.family === 4) {
-      putUint16(memory, offset + 2, length);
-      putUint16(memory, offset + 6, 0);
-      putUint16(memory, offset + 10, 0);
-      putUint16(memory, offset + 10, ~checksum(memory, offset, headerLength) & 0xffff);
+      view.setUint16(offset + 2, length);
+      view.setUint16(offset + 6, 0);
+      view.setUint16(offset + 10, 0);
+      view.setUint16(offset + 10, ~checksum(view, offset, headerLength) & 0xffff);
     } else {
-      putUint16(memory, offset + 4, length - IPV6_HEADER_BYTES);
+      view.setUint16(offset + 4, length - IPV6_HEADER_BYTES);
       memory[offset + datagram.nameOffset] = datagram.nextHeader;
     }
     return whole;

@@ -3,7 +3,6 @@
  * Pure: plain data and integers. An IPv4 address is in the last word.
  */
 import { formatIp, parseIp } from '../../address/ip.ts';
-import { int32, putInt32 } from '../wire/bytes.ts';
 import { putAddress6 } from '../wire/ipv6.ts';
 
 export type IpFamily = 4 | 6;
@@ -26,14 +25,16 @@ export function wordsOfText(text: string): IpWords {
 
 /** From 4 or 16 bytes in network order. */
 export function wordsOfBytes(bytes: Uint8Array): IpWords {
-  if (bytes.length === 4) return { family: 4, w0: 0, w1: 0, w2: 0, w3: int32(bytes, 0) };
-  return { family: 6, w0: int32(bytes, 0), w1: int32(bytes, 4), w2: int32(bytes, 8), w3: int32(bytes, 12) };
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+  if (bytes.length === 4) return { family: 4, w0: 0, w1: 0, w2: 0, w3: view.getInt32(0) };
+  return { family: 6, w0: view.getInt32(0), w1: view.getInt32(4), w2: view.getInt32(8), w3: view.getInt32(12) };
 }
 
 export function textOfWords(family: number, w0: number, w1: number, w2: number, w3: number): string {
   const bytes = new Uint8Array(family === 4 ? 4 : 16);
-  if (family === 4) putInt32(bytes, 0, w3);
-  else putAddress6(bytes, 0, w0, w1, w2, w3);
+  const view = new DataView(bytes.buffer);
+  if (family === 4) view.setInt32(0, w3);
+  else putAddress6(view, 0, w0, w1, w2, w3);
   return formatIp(bytes);
 }
 

@@ -6,7 +6,6 @@ import type { HeapBuffer } from '../../ring/heap.ts';
 import type { Device, FrameInput } from '../device.ts';
 import { textOfWords } from '../ip/words.ts';
 import { ArpOperation, ArpPacket } from '../wire/arp.ts';
-import { uint16 } from '../wire/bytes.ts';
 import { EthernetFrame, EtherType } from '../wire/ethernet.ts';
 import { Ipv4Packet, Protocol } from '../wire/ipv4.ts';
 import { Ipv6Packet } from '../wire/ipv6.ts';
@@ -15,25 +14,25 @@ import { Flag, TcpSegment } from '../wire/tcp.ts';
 import { DeviceAround } from './around.ts';
 
 /** What a frame is: `10.0.0.1:5000 > 10.0.0.2:80 tcp SYN seq 1 ack 0 win 65535 len 0`. `length` bytes are at `at`. */
-export function describeFrame(memory: Uint8Array, at: number, length: number): string {
+export function describeFrame(view: DataView, at: number, length: number): string {
   const frame = new EthernetFrame();
-  const reason = frame.parse(memory, at, length);
+  const reason = frame.parse(view, at, length);
   if (reason !== Reason.OK) return `malformed: ${REASON_NAMES[reason]}, ${length} bytes`;
   switch (frame.type) {
     case EtherType.ARP:
-      return describeArp(memory, frame.payloadAt, frame.payloadLength);
+      return describeArp(view, frame.payloadAt, frame.payloadLength);
     case EtherType.IPV4:
-      return describeIp4(memory, frame.payloadAt, frame.payloadLength);
+      return describeIp4(view, frame.payloadAt, frame.payloadLength);
     case EtherType.IPV6:
-      return describeIp6(memory, frame.payloadAt, frame.payloadLength);
+      return describeIp6(view, frame.payloadAt, frame.payloadLength);
     default:
       return `type ${frame.type.toString(16).padStart(4, '0')}, ${length} bytes`;
   }
 }
 
-function describeArp(memory: Uint8Array, at: number, length: number): string {
+function describeArp(view: DataView, at: number, length: number): string {
   const arp = new ArpPacket();
-  const reason = arp.parse(memory, at, length);
+  const reason = arp.parse(view, at, length);
   if (reason !== Reason.OK) return `arp malformed: ${REASON_NAMES[reason]}`;
   const sender = textOfWords(4, 0, 0, 0, arp.senderAddress);
   const target = textOfWords(4, 0, 0, 0, arp.targetAddress);
@@ -41,9 +40,9 @@ function describeArp(memory: Uint8Array, at: number, length: number): string {
   return `arp ${sender} is at ${macText(arp.senderHi, arp.senderLo)}`;
 }
 
-function describeIp4(memory: Uint8Array, at: number, length: number): string {
+function describeIp4(view: DataView, at: number, length: number): string {
   const ip = new Ipv4Packet();
-  const reason = ip.parse(memory, at, length);
+  const reason = ip.parse(view, at, length);
   if (reason !== Reason.OK) return `ip malformed: ${REASON_NAMES[reason]}`;
   const source = textOfWords(4, 0, 0, 0, ip.source);
   const destination = textOfWords(4, 0, 0, 0, ip.destination);
@@ -51,12 +50,12 @@ function describeIp4(memory: Uint8Array, at: number, length: number): string {
     const more = ip.moreFragments ? '+' : '';
     return `${source} > ${destination} fragment ${ip.identification} ${ip.fragmentOffset}${more} len ${ip.payloadLength}`;
   }
-  return describeUpper(memory, ip.payloadAt, ip.payloadLength, ip.protocol, source, destination);
+  return describeUpper(view, ip.payloadAt, ip.payloadLength, ip.protocol, source, destination);
 }
 
-function describeIp6(memory: Uint8Array, at: number, length: number): string {
+function describeIp6(view: DataView, at: number, length: number): string {
   const ip = new Ipv6Packet();
-  const reason = ip.parse(memory, at, length);
+  const reason = ip.parse(view, at, length);
   if (reason !== Reason.OK) return `ip6 malformed: ${REASON_NAMES[reason]}`;
   const source = textOfWords(6, ip.source0, ip.source1, ip.source2, ip.source3);
   const destination = textOfWords(6, ip.destination0, ip.destination1, ip.destination2, ip.destination3);
@@ -65,11 +64,11 @@ function describeIp6(memory: Uint8Array, at: number, length: number): string {
     const id = ip.identification >>> 0;
     return `${source} > ${destination} fragment ${id} ${ip.fragmentOffset}${more} len ${ip.payloadLength}`;
   }
-  return describeUpper(memory, ip.payloadAt, ip.payloadLength, ip.protocol, source, destination);
+  return describeUpper(view, ip.payloadAt, ip.payloadLength, ip.protocol, source, destination);
 }
 
 function describeUpper(
-  memory: Uint8Array,
+  view: DataView,
   at: number,
   length: number,
   protocol: number,
@@ -79,25 +78,25 @@ function describeUpper(
   const v6 = source.includes(':');
   const end = (host: string, port: number): string => (v6 ? `[${host}]:${port}` : `${host}:${port}`);
   const ports = (what: string): string =>
-    `${end(source, uint16(memory, at))} > ${end(destination, uint16(memory, at + 2))} ${what}`;
+    `${end(source, view.getUint16(at))} > ${end(destination, view.getUint16(at + 2))} ${what}`;
   switch (protocol) {
     case Protocol.TCP:
-      return describeTcp(memory, at, length, ports) ?? `${source} > ${destination} tcp malformed`;
+      return describeTcp(view, at, length, ports) ?? `${source} > ${destination} tcp malformed`;
     case Protocol.UDP:
       if (length < 8) return `${source} > ${destination} udp malformed`;
       return ports(`udp len ${length - 8}`);
     case Protocol.ICMP:
     case Protocol.ICMPV6:
       if (length < 8) return `${source} > ${destination} icmp malformed`;
-      return `${source} > ${destination} icmp${v6 ? '6' : ''} type ${memory[at]} code ${memory[at + 1]} len ${length - 8}`;
+      return `${source} > ${destination} icmp${v6 ? '6' : ''} type ${view.getUint8(at)} code ${view.getUint8(at + 1)} len ${length - 8}`;
     default:
       return `${source} > ${destination} protocol ${protocol} len ${length}`;
   }
 }
 
-function describeTcp(memory: Uint8Array, at: number, length: number, ports: (what: string) => string): string | null {
+function describeTcp(view: DataView, at: number, length: number, ports: (what: string) => string): string | null {
   const segment = new TcpSegment();
-  if (!segment.parse(memory, at, length)) return null;
+  if (!segment.parse(view, at, length)) return null;
   const flags = Object.entries(Flag)
     .filter(([, bit]) => (segment.flags & bit) !== 0)
     .map(([name]) => name)
@@ -136,7 +135,7 @@ export class TraceDevice extends DeviceAround {
     if (payload !== null) {
       whole.set(payload.memory.subarray(payloadOffset, payloadOffset + payloadLength), packet.length);
     }
-    this.#sink(line(this.#now(), '>', describeFrame(whole, 0, whole.length)));
+    this.#sink(line(this.#now(), '>', describeFrame(new DataView(whole.buffer), 0, whole.length)));
     this.inner.transmit(packet, payload, payloadOffset, payloadLength);
   }
 }
@@ -154,7 +153,7 @@ export class TraceInput implements FrameInput {
   }
 
   input(frame: HeapBuffer): void {
-    this.#sink(line(this.#now(), '<', describeFrame(frame.memory, frame.offset, frame.length)));
+    this.#sink(line(this.#now(), '<', describeFrame(frame.view, frame.offset, frame.length)));
     this.#inner.input(frame);
   }
 }

@@ -46,15 +46,14 @@ function putChecksum(
   payloadOffset: number,
   payloadLength: number,
 ): void {
-  const { memory, offset, length } = packet;
+  const { view, offset, length } = packet;
   let sum = flow.pseudo + length + payloadLength;
   if (!tcp.config.checksumOffload) {
-    sum += checksum(memory, offset, length);
-    if (payload !== null) sum += checksum(payload.memory, payloadOffset, payloadLength);
+    sum += checksum(view, offset, length);
+    if (payload !== null) sum += checksum(payload.view, payloadOffset, payloadLength);
     sum = ~fold(sum);
   } else sum = fold(sum);
-  memory[offset + 16] = sum >> 8;
-  memory[offset + 17] = sum;
+  view.setUint16(offset + 16, sum);
 }
 
 /**
@@ -98,9 +97,9 @@ export function emit(c: Connection, seq: number, dataLength: number, flags: numb
     packet.offset = payloadOffset - headerLength;
     packet.length = headerLength + dataLength;
   }
-  const { memory, offset } = packet;
-  putTcpHeader(memory, offset, c.flow.localPort, c.flow.remotePort, seq, c.rcvNxt, headerLength, flags, offerWindow(c));
-  if (optionBytes > 0) putOptions(c, memory, offset + TCP_HEADER_BYTES, sackBlocks);
+  const { view, offset } = packet;
+  putTcpHeader(view, offset, c.flow.localPort, c.flow.remotePort, seq, c.rcvNxt, headerLength, flags, offerWindow(c));
+  if (optionBytes > 0) putOptions(c, view, offset + TCP_HEADER_BYTES, sackBlocks);
   const payloadLength = payload === null ? 0 : dataLength;
   putChecksum(tcp, c.flow, packet, payload, payloadOffset, payloadLength);
   c.rcvAcked = c.rcvNxt;
@@ -113,12 +112,12 @@ export function emit(c: Connection, seq: number, dataLength: number, flags: numb
   return true;
 }
 
-function putOptions(c: Connection, memory: Uint8Array, at: number, sackBlocks: number): void {
+function putOptions(c: Connection, view: DataView, at: number, sackBlocks: number): void {
   if (c.tsEnabled) {
-    putTimestamps(memory, at, (c.tcp.nowMs + c.tsOffset) | 0, c.tsRecent);
+    putTimestamps(view, at, (c.tcp.nowMs + c.tsOffset) | 0, c.tsRecent);
     at += TIMESTAMP_BYTES;
   }
-  if (sackBlocks > 0) putSack(memory, at, blocksToSend, sackBlocks);
+  if (sackBlocks > 0) putSack(view, at, blocksToSend, sackBlocks);
 }
 
 // The blocks of the segment being built: a duplicate first, then the newest (RFC 2018 section 4, RFC 2883 section 4).
@@ -176,28 +175,28 @@ export function emitSyn(c: Connection): boolean {
     tcp.counters.noBuffer++;
     return false;
   }
-  const { memory } = packet;
+  const { view } = packet;
   const at = packet.base + HEADROOM;
   let option = at + TCP_HEADER_BYTES;
-  putMss(memory, option, tcp.announcedMss(flow));
+  putMss(view, option, tcp.announcedMss(flow));
   option += 4;
   if (sack) {
-    putSackPermitted(memory, option);
+    putSackPermitted(view, option);
     option += 4;
   }
   if (timestamps) {
-    putTimestamps(memory, option, (tcp.nowMs + c.tsOffset) | 0, answer ? c.tsRecent : 0);
+    putTimestamps(view, option, (tcp.nowMs + c.tsOffset) | 0, answer ? c.tsRecent : 0);
     option += TIMESTAMP_BYTES;
   }
   if (scale) {
-    putWindowScale(memory, option, c.rcvScale);
+    putWindowScale(view, option, c.rcvScale);
     option += 4;
   }
   const window = Math.min(65535, c.receiveBuffer);
   if (answer && ((c.rcvNxt + window - c.rcvAdv) | 0) > 0) c.rcvAdv = (c.rcvNxt + window) | 0;
   const flags = answer ? Flag.SYN | Flag.ACK : Flag.SYN;
   c.lastSentMs = tcp.nowMs;
-  putTcpHeader(memory, at, flow.localPort, flow.remotePort, c.iss, answer ? c.rcvNxt : 0, option - at, flags, window);
+  putTcpHeader(view, at, flow.localPort, flow.remotePort, c.iss, answer ? c.rcvNxt : 0, option - at, flags, window);
   send(tcp, flow, packet, option - at);
   return true;
 }
@@ -219,7 +218,7 @@ export function emitBare(tcp: Tcp, flow: Flow, seq: number, ack: number, flags: 
     return;
   }
   const at = packet.base + HEADROOM;
-  putTcpHeader(packet.memory, at, flow.localPort, flow.remotePort, seq, ack, TCP_HEADER_BYTES, flags, window);
+  putTcpHeader(packet.view, at, flow.localPort, flow.remotePort, seq, ack, TCP_HEADER_BYTES, flags, window);
   if ((flags & Flag.RST) !== 0) tcp.counters.resetsOut++;
   send(tcp, flow, packet, TCP_HEADER_BYTES);
 }
@@ -242,23 +241,23 @@ export function emitCookie(
     tcp.counters.noBuffer++;
     return;
   }
-  const { memory } = packet;
+  const { view } = packet;
   const at = packet.base + HEADROOM;
   let option = at + TCP_HEADER_BYTES;
-  putMss(memory, option, tcp.announcedMss(flow));
+  putMss(view, option, tcp.announcedMss(flow));
   option += 4;
   if (timestamps) {
-    putTimestamps(memory, option, tsVal, tsEcr);
+    putTimestamps(view, option, tsVal, tsEcr);
     option += TIMESTAMP_BYTES;
     if (sack) {
-      putSackPermitted(memory, option);
+      putSackPermitted(view, option);
       option += 4;
     }
     if (shift >= 0) {
-      putWindowScale(memory, option, shift);
+      putWindowScale(view, option, shift);
       option += 4;
     }
   }
-  putTcpHeader(memory, at, flow.localPort, flow.remotePort, cookie, ack, option - at, Flag.SYN | Flag.ACK, window);
+  putTcpHeader(view, at, flow.localPort, flow.remotePort, cookie, ack, option - at, Flag.SYN | Flag.ACK, window);
   send(tcp, flow, packet, option - at);
 }

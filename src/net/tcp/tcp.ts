@@ -107,8 +107,8 @@ export class Tcp {
     const { counters } = this;
     const segment = this.#segment;
     counters.segmentsIn++;
-    const { memory } = packet;
-    if (!segment.parse(memory, at, length)) {
+    const { view } = packet;
+    if (!segment.parse(view, at, length)) {
       counters.malformed++;
       return;
     }
@@ -116,7 +116,7 @@ export class Tcp {
     flow.remotePort = segment.sourcePort;
     const connection = this.table.find(flow);
     flow.pseudo = connection === null ? pseudoSum(flow) : connection.flow.pseudo;
-    if (!this.checksumVerified && fold(flow.pseudo + length + checksum(memory, at, length)) !== 0xffff) {
+    if (!this.checksumVerified && fold(flow.pseudo + length + checksum(view, at, length)) !== 0xffff) {
       counters.badChecksum++;
       return;
     }

@@ -4,7 +4,6 @@
  */
 import type { HeapBuffer } from '../../ring/heap.ts';
 import type { Flow } from '../flow.ts';
-import { int32, putInt32, uint16 } from '../wire/bytes.ts';
 
 const AF_INET = 2;
 const AF_INET6 = 10;
@@ -15,48 +14,52 @@ const MAPPED = 0xffff;
  * @param mapped an IPv4 address is written as IPv6's ::ffff:a.b.c.d, as a socket for both families has it
  */
 export function writePeer(buffer: HeapBuffer, flow: Flow, mapped: boolean): void {
-  const { memory, peerOffset: at } = buffer;
+  const { view, peerOffset: at } = buffer;
   const v6 = flow.family === 6 || mapped;
-  memory[at] = v6 ? AF_INET6 : AF_INET;
-  memory[at + 1] = 0;
-  memory[at + 2] = flow.remotePort >> 8;
-  memory[at + 3] = flow.remotePort;
+  view.setUint8(at, v6 ? AF_INET6 : AF_INET);
+  view.setUint8(at + 1, 0);
+  view.setUint8(at + 2, flow.remotePort >> 8);
+  view.setUint8(at + 3, flow.remotePort);
   if (!v6) {
-    putInt32(memory, at + 4, flow.remote3);
-    putInt32(memory, at + 8, 0);
-    putInt32(memory, at + 12, 0);
+    view.setInt32(at + 4, flow.remote3);
+    view.setInt32(at + 8, 0);
+    view.setInt32(at + 12, 0);
     buffer.peerLength = 16;
     return;
   }
-  putInt32(memory, at + 4, 0);
-  putInt32(memory, at + 8, flow.remote0);
-  putInt32(memory, at + 12, flow.remote1);
-  putInt32(memory, at + 16, flow.family === 6 ? flow.remote2 : MAPPED);
-  putInt32(memory, at + 20, flow.remote3);
+  view.setInt32(at + 4, 0);
+  view.setInt32(at + 8, flow.remote0);
+  view.setInt32(at + 12, flow.remote1);
+  view.setInt32(at + 16, flow.family === 6 ? flow.remote2 : MAPPED);
+  view.setInt32(at + 20, flow.remote3);
   // sin6_scope_id is in the machine's order, which is little-endian here.
-  memory[at + 24] = flow.scope;
-  memory[at + 25] = flow.scope >> 8;
-  memory[at + 26] = flow.scope >> 16;
-  memory[at + 27] = flow.scope >> 24;
+  view.setUint8(at + 24, flow.scope);
+  view.setUint8(at + 25, flow.scope >> 8);
+  view.setUint8(at + 26, flow.scope >> 16);
+  view.setUint8(at + 27, flow.scope >> 24);
   buffer.peerLength = 28;
 }
 
 /** Reads the buffer's peer into a flow's remote side, an IPv4 address in IPv6 as IPv4; false where there is none. */
 export function readPeer(buffer: HeapBuffer, flow: Flow): boolean {
-  const { memory, peerOffset: at, peerLength } = buffer;
+  const { view, peerOffset: at, peerLength } = buffer;
   if (peerLength === 0) return false;
-  const kind = memory[at]! | (memory[at + 1]! << 8);
-  const port = uint16(memory, at + 2);
+  const kind = view.getUint8(at) | (view.getUint8(at + 1) << 8);
+  const port = view.getUint16(at + 2);
   if (kind === AF_INET) {
-    setRemote(flow, 4, 0, 0, 0, int32(memory, at + 4), port, 0);
+    setRemote(flow, 4, 0, 0, 0, view.getInt32(at + 4), port, 0);
     return true;
   }
   if (kind !== AF_INET6) return false;
-  const w0 = int32(memory, at + 8);
-  const w1 = int32(memory, at + 12);
-  const w2 = int32(memory, at + 16);
-  const w3 = int32(memory, at + 20);
-  const scope = memory[at + 24]! | (memory[at + 25]! << 8) | (memory[at + 26]! << 16) | (memory[at + 27]! << 24);
+  const w0 = view.getInt32(at + 8);
+  const w1 = view.getInt32(at + 12);
+  const w2 = view.getInt32(at + 16);
+  const w3 = view.getInt32(at + 20);
+  const scope =
+    view.getUint8(at + 24) |
+    (view.getUint8(at + 25) << 8) |
+    (view.getUint8(at + 26) << 16) |
+    (view.getUint8(at + 27) << 24);
   if ((w0 | w1) === 0 && w2 === MAPPED) setRemote(flow, 4, 0, 0, 0, w3, port, 0);
   else setRemote(flow, 6, w0, w1, w2, w3, port, scope);
   return true;

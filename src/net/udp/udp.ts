@@ -73,7 +73,7 @@ export class Udp {
     counters.udpIn++;
     const v4 = flow.family === 4;
     const pseudo = this.#output.pseudoSum(flow, Protocol.UDP);
-    const reason = datagram.parse(packet.memory, arrival.at, arrival.length, pseudo, v4, this.checksumVerified);
+    const reason = datagram.parse(packet.view, arrival.at, arrival.length, pseudo, v4, this.checksumVerified);
     if (reason !== Reason.OK) {
       counters.drop(reason);
       return true;
@@ -165,14 +165,14 @@ export class Udp {
       buffer.release();
       return errno;
     }
-    const { memory, offset, length } = buffer;
-    const sum = payloadSum(memory, offset, length, this.#output.pseudoSum(flow, Protocol.UDP));
+    const { view, offset, length } = buffer;
+    const sum = payloadSum(view, offset, length, this.#output.pseudoSum(flow, Protocol.UDP));
     const headers = flow.family === 4 ? LOWER_HEADERS_4 : LOWER_HEADERS_6;
     counters.udpOut++;
     if (buffer.references === 1 && offset - buffer.base >= headers) {
       buffer.offset -= UDP_HEADER_BYTES;
       buffer.length += UDP_HEADER_BYTES;
-      putUdp(memory, buffer.offset, flow.localPort, flow.remotePort, length, sum);
+      putUdp(view, buffer.offset, flow.localPort, flow.remotePort, length, sum);
       return this.#output.send(flow, Protocol.UDP, buffer, null, 0, 0);
     }
     const header = this.#context.alloc(UDP_HEADER_BYTES);
@@ -180,7 +180,7 @@ export class Udp {
       buffer.release();
       return ERRNO.ENOBUFS;
     }
-    putUdp(header.memory, header.offset, flow.localPort, flow.remotePort, length, sum);
+    putUdp(header.view, header.offset, flow.localPort, flow.remotePort, length, sum);
     const sent = this.#output.send(flow, Protocol.UDP, header, buffer, offset, length);
     buffer.release();
     return sent;

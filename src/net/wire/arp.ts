@@ -2,7 +2,6 @@
  * ARP for IPv4 over Ethernet (RFC 826): a checked view and an emitter. Pure: it reads and writes the bytes it is given.
  * What a packet means for the cache is not decided here.
  */
-import { int32, putInt32, putUint16, uint16 } from './bytes.ts';
 import { EtherType, isStation } from './ethernet.ts';
 import { Reason } from './reason.ts';
 
@@ -25,17 +24,17 @@ export class ArpPacket {
   /** ar$tpa. */
   targetAddress = 0;
 
-  parse(memory: Uint8Array, at: number, length: number): Reason {
+  parse(view: DataView, at: number, length: number): Reason {
     if (length < ARP_BYTES) return Reason.ARP_SHORT;
-    if (uint16(memory, at) !== HARDWARE_ETHERNET || uint16(memory, at + 2) !== EtherType.IPV4) return Reason.ARP_KIND;
-    if (memory[at + 4] !== 6 || memory[at + 5] !== 4) return Reason.ARP_KIND;
-    this.operation = uint16(memory, at + 6);
-    this.senderHi = uint16(memory, at + 8);
-    this.senderLo = int32(memory, at + 10);
-    this.senderAddress = int32(memory, at + 14);
-    this.targetHi = uint16(memory, at + 18);
-    this.targetLo = int32(memory, at + 20);
-    this.targetAddress = int32(memory, at + 24);
+    if (view.getUint16(at) !== HARDWARE_ETHERNET || view.getUint16(at + 2) !== EtherType.IPV4) return Reason.ARP_KIND;
+    if (view.getUint8(at + 4) !== 6 || view.getUint8(at + 5) !== 4) return Reason.ARP_KIND;
+    this.operation = view.getUint16(at + 6);
+    this.senderHi = view.getUint16(at + 8);
+    this.senderLo = view.getInt32(at + 10);
+    this.senderAddress = view.getInt32(at + 14);
+    this.targetHi = view.getUint16(at + 18);
+    this.targetLo = view.getInt32(at + 20);
+    this.targetAddress = view.getInt32(at + 24);
     if (this.operation !== ArpOperation.REQUEST && this.operation !== ArpOperation.REPLY) return Reason.ARP_OPERATION;
     if (!isStation(this.senderHi, this.senderLo)) return Reason.ARP_SENDER;
     return Reason.OK;
@@ -43,7 +42,7 @@ export class ArpPacket {
 }
 
 export function putArp(
-  memory: Uint8Array,
+  view: DataView,
   at: number,
   operation: number,
   senderHi: number,
@@ -53,14 +52,14 @@ export function putArp(
   targetLo: number,
   targetAddress: number,
 ): void {
-  putUint16(memory, at, HARDWARE_ETHERNET);
-  putUint16(memory, at + 2, EtherType.IPV4);
-  putUint16(memory, at + 4, 0x0604);
-  putUint16(memory, at + 6, operation);
-  putUint16(memory, at + 8, senderHi);
-  putInt32(memory, at + 10, senderLo);
-  putInt32(memory, at + 14, senderAddress);
-  putUint16(memory, at + 18, targetHi);
-  putInt32(memory, at + 20, targetLo);
-  putInt32(memory, at + 24, targetAddress);
+  view.setUint16(at, HARDWARE_ETHERNET);
+  view.setUint16(at + 2, EtherType.IPV4);
+  view.setUint16(at + 4, 0x0604);
+  view.setUint16(at + 6, operation);
+  view.setUint16(at + 8, senderHi);
+  view.setInt32(at + 10, senderLo);
+  view.setInt32(at + 14, senderAddress);
+  view.setUint16(at + 18, targetHi);
+  view.setInt32(at + 20, targetLo);
+  view.setInt32(at + 24, targetAddress);
 }

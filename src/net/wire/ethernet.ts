@@ -2,7 +2,6 @@
  * Ethernet II frames: a checked view and an emitter. Pure: it reads and writes the bytes it is given.
  * A MAC address is two integers: its first 16 bits (`Hi`) and its last 32, signed (`Lo`).
  */
-import { int32, putInt32, putUint16, uint16 } from './bytes.ts';
 import { Reason } from './reason.ts';
 
 export const ETHERNET_HEADER_BYTES = 14;
@@ -31,13 +30,13 @@ export class EthernetFrame {
   payloadLength = 0;
 
   /** Reads a frame of `length` bytes at `at`, without its check sequence. */
-  parse(memory: Uint8Array, at: number, length: number): Reason {
+  parse(view: DataView, at: number, length: number): Reason {
     if (length < ETHERNET_HEADER_BYTES) return Reason.FRAME_SHORT;
-    const type = uint16(memory, at + 12);
-    this.destinationHi = uint16(memory, at);
-    this.destinationLo = int32(memory, at + 2);
-    this.sourceHi = uint16(memory, at + 6);
-    this.sourceLo = int32(memory, at + 8);
+    const type = view.getUint16(at + 12);
+    this.destinationHi = view.getUint16(at);
+    this.destinationLo = view.getInt32(at + 2);
+    this.sourceHi = view.getUint16(at + 6);
+    this.sourceLo = view.getInt32(at + 8);
     this.type = type;
     this.payloadAt = at + ETHERNET_HEADER_BYTES;
     this.payloadLength = length - ETHERNET_HEADER_BYTES;
@@ -54,7 +53,7 @@ export class EthernetFrame {
 }
 
 export function putEthernet(
-  memory: Uint8Array,
+  view: DataView,
   at: number,
   destinationHi: number,
   destinationLo: number,
@@ -62,11 +61,11 @@ export function putEthernet(
   sourceLo: number,
   type: number,
 ): void {
-  putUint16(memory, at, destinationHi);
-  putInt32(memory, at + 2, destinationLo);
-  putUint16(memory, at + 6, sourceHi);
-  putInt32(memory, at + 8, sourceLo);
-  putUint16(memory, at + 12, type);
+  view.setUint16(at, destinationHi);
+  view.setInt32(at + 2, destinationLo);
+  view.setUint16(at + 6, sourceHi);
+  view.setInt32(at + 8, sourceLo);
+  view.setUint16(at + 12, type);
 }
 
 /** True for an address that one station can have: not a group's and not zero. */

@@ -2,7 +2,6 @@
  * ICMP for IPv4 (RFC 792): a checked view and an emitter. Pure: it reads and writes the bytes it is given.
  * The packet quoted in an error is read by wire/quoted.ts.
  */
-import { int32, putInt32, putUint16 } from './bytes.ts';
 import { checksum } from './checksum.ts';
 import { Reason } from './reason.ts';
 
@@ -45,15 +44,15 @@ export class IcmpMessage {
   bodyLength = 0;
 
   /** Reads `length` bytes at `at`; `pseudo` is 0, or for ICMPv6 the sum of the pseudo header with the length. */
-  parse(memory: Uint8Array, at: number, length: number, pseudo: number, verified: boolean): Reason {
+  parse(view: DataView, at: number, length: number, pseudo: number, verified: boolean): Reason {
     if (length < ICMP_HEADER_BYTES) return Reason.ICMP_SHORT;
     if (!verified) {
-      const sum = checksum(memory, at, length) + pseudo;
+      const sum = checksum(view, at, length) + pseudo;
       if ((sum & 0xffff) + (sum >>> 16) !== 0xffff) return Reason.ICMP_CHECKSUM;
     }
-    this.type = memory[at]!;
-    this.code = memory[at + 1]!;
-    this.word = int32(memory, at + 4);
+    this.type = view.getUint8(at);
+    this.code = view.getUint8(at + 1);
+    this.word = view.getInt32(at + 4);
     this.bodyAt = at + ICMP_HEADER_BYTES;
     this.bodyLength = length - ICMP_HEADER_BYTES;
     return Reason.OK;
@@ -70,16 +69,16 @@ export function isIcmpError(type: number): boolean {
 }
 
 /** Writes the first 8 bytes, with no checksum. */
-export function putIcmp(memory: Uint8Array, at: number, type: number, code: number, word: number): void {
-  memory[at] = type;
-  memory[at + 1] = code;
-  putUint16(memory, at + 2, 0);
-  putInt32(memory, at + 4, word);
+export function putIcmp(view: DataView, at: number, type: number, code: number, word: number): void {
+  view.setUint8(at, type);
+  view.setUint8(at + 1, code);
+  view.setUint16(at + 2, 0);
+  view.setInt32(at + 4, word);
 }
 
 /** Completes a message of `length` bytes at `at`: `pseudo` as in {@link IcmpMessage.parse}. */
-export function sealIcmp(memory: Uint8Array, at: number, length: number, pseudo: number): void {
-  putUint16(memory, at + 2, 0);
-  const sum = checksum(memory, at, length) + pseudo;
-  putUint16(memory, at + 2, ~((sum & 0xffff) + (sum >>> 16)) & 0xffff);
+export function sealIcmp(view: DataView, at: number, length: number, pseudo: number): void {
+  view.setUint16(at + 2, 0);
+  const sum = checksum(view, at, length) + pseudo;
+  view.setUint16(at + 2, ~((sum & 0xffff) + (sum >>> 16)) & 0xffff);
 }

@@ -2,7 +2,6 @@
  * ICMPv6 types (RFC 4443) and neighbour discovery messages (RFC 4861): a checked view and emitters. Pure: it reads and
  * writes the bytes it is given. The common header has the same form as ICMP's and is read by wire/icmp.ts.
  */
-import { int32, putInt32, putUint16, uint16 } from './bytes.ts';
 import { putAddress6 } from './ipv6.ts';
 import { Reason } from './reason.ts';
 
@@ -53,26 +52,26 @@ export class NeighbourMessage {
   macLo = 0;
 
   /** Reads the ICMPv6 message of `length` bytes at `at`, whose checksum is right (RFC 4861 7.1.1, 7.1.2). */
-  parse(memory: Uint8Array, at: number, length: number): Reason {
+  parse(view: DataView, at: number, length: number): Reason {
     if (length < 24) return Reason.NDP_SHORT;
-    if (memory[at + 1] !== 0) return Reason.NDP_INVALID;
-    const wanted = memory[at] === Icmpv6Type.NEIGHBOUR_SOLICITATION ? SOURCE_LINK_ADDRESS : TARGET_LINK_ADDRESS;
-    this.flags = int32(memory, at + 4);
-    this.target0 = int32(memory, at + 8);
-    this.target1 = int32(memory, at + 12);
-    this.target2 = int32(memory, at + 16);
-    this.target3 = int32(memory, at + 20);
+    if (view.getUint8(at + 1) !== 0) return Reason.NDP_INVALID;
+    const wanted = view.getUint8(at) === Icmpv6Type.NEIGHBOUR_SOLICITATION ? SOURCE_LINK_ADDRESS : TARGET_LINK_ADDRESS;
+    this.flags = view.getInt32(at + 4);
+    this.target0 = view.getInt32(at + 8);
+    this.target1 = view.getInt32(at + 12);
+    this.target2 = view.getInt32(at + 16);
+    this.target3 = view.getInt32(at + 20);
     this.hasMac = false;
     if (this.target0 >>> 24 === 0xff) return Reason.NDP_INVALID;
     const end = at + length;
     for (let option = at + 24; option < end; ) {
       if (option + 2 > end) return Reason.NDP_INVALID;
-      const bytes = memory[option + 1]! << 3;
+      const bytes = view.getUint8(option + 1) << 3;
       if (bytes === 0 || option + bytes > end) return Reason.NDP_INVALID;
-      if (memory[option] === wanted && bytes === 8 && !this.hasMac) {
+      if (view.getUint8(option) === wanted && bytes === 8 && !this.hasMac) {
         this.hasMac = true;
-        this.macHi = uint16(memory, option + 2);
-        this.macLo = int32(memory, option + 4);
+        this.macHi = view.getUint16(option + 2);
+        this.macLo = view.getInt32(option + 4);
       }
       option += bytes;
     }
@@ -82,7 +81,7 @@ export class NeighbourMessage {
 
 /** Writes the {@link NEIGHBOUR_BYTES} of a solicitation or advertisement, with no checksum. */
 export function putNeighbour(
-  memory: Uint8Array,
+  view: DataView,
   at: number,
   type: number,
   flags: number,
@@ -93,13 +92,13 @@ export function putNeighbour(
   macHi: number,
   macLo: number,
 ): void {
-  memory[at] = type;
-  memory[at + 1] = 0;
-  putUint16(memory, at + 2, 0);
-  putInt32(memory, at + 4, flags);
-  putAddress6(memory, at + 8, w0, w1, w2, w3);
-  memory[at + 24] = type === Icmpv6Type.NEIGHBOUR_SOLICITATION ? SOURCE_LINK_ADDRESS : TARGET_LINK_ADDRESS;
-  memory[at + 25] = 1;
-  putUint16(memory, at + 26, macHi);
-  putInt32(memory, at + 28, macLo);
+  view.setUint8(at, type);
+  view.setUint8(at + 1, 0);
+  view.setUint16(at + 2, 0);
+  view.setInt32(at + 4, flags);
+  putAddress6(view, at + 8, w0, w1, w2, w3);
+  view.setUint8(at + 24, type === Icmpv6Type.NEIGHBOUR_SOLICITATION ? SOURCE_LINK_ADDRESS : TARGET_LINK_ADDRESS);
+  view.setUint8(at + 25, 1);
+  view.setUint16(at + 26, macHi);
+  view.setInt32(at + 28, macLo);
 }

@@ -2,7 +2,6 @@
  * The IPv4 header (RFC 791, RFC 1122 3.2.1): a checked view and an emitter. Pure: it reads and writes the bytes it is
  * given. Options are skipped; none is ever sent.
  */
-import { int32, putInt32, putUint16, uint16 } from './bytes.ts';
 import { checksum, fold, wordSum } from './checksum.ts';
 import { Reason } from './reason.ts';
 
@@ -40,34 +39,32 @@ export class Ipv4Packet {
   payloadLength = 0;
 
   /** Reads `length` bytes at `at`, of which the last may be a link's padding. */
-  parse(memory: Uint8Array, at: number, length: number): Reason {
+  parse(view: DataView, at: number, length: number): Reason {
     if (length < IPV4_HEADER_BYTES) return Reason.IP_SHORT;
-    const first = memory[at]!;
-    if (first >> 4 !== 4) return Reason.IP_VERSION;
-    const headerLength = (first & 15) << 2;
+    const first = view.getInt32(at);
+    if (first >>> 28 !== 4) return Reason.IP_VERSION;
+    const headerLength = (first >>> 22) & 0x3c;
     if (headerLength < IPV4_HEADER_BYTES || headerLength > length) return Reason.IP_HEADER_LENGTH;
-    const totalLength = uint16(memory, at + 2);
+    const totalLength = first & 0xffff;
     if (totalLength < headerLength || totalLength > length) return Reason.IP_TOTAL_LENGTH;
-    const identification = uint16(memory, at + 4);
-    const fragment = uint16(memory, at + 6);
-    const life = uint16(memory, at + 8);
-    const source = int32(memory, at + 12);
-    const destination = int32(memory, at + 16);
-    const typeOfService = memory[at + 1]!;
-    let sum = (first << 8) + typeOfService + totalLength + identification + fragment + life + uint16(memory, at + 10);
-    sum += wordSum(source) + wordSum(destination);
-    if (headerLength > IPV4_HEADER_BYTES)
-      sum += checksum(memory, at + IPV4_HEADER_BYTES, headerLength - IPV4_HEADER_BYTES);
+    const second = view.getInt32(at + 4);
+    const third = view.getInt32(at + 8);
+    const source = view.getInt32(at + 12);
+    const destination = view.getInt32(at + 16);
+    let sum = wordSum(first) + wordSum(second) + wordSum(third) + wordSum(source) + wordSum(destination);
+    if (headerLength > IPV4_HEADER_BYTES) {
+      sum += checksum(view, at + IPV4_HEADER_BYTES, headerLength - IPV4_HEADER_BYTES);
+    }
     if (fold(sum) !== 0xffff) return Reason.IP_CHECKSUM;
     this.headerLength = headerLength;
-    this.typeOfService = typeOfService;
+    this.typeOfService = (first >>> 16) & 0xff;
     this.totalLength = totalLength;
-    this.identification = identification;
-    this.dontFragment = (fragment & IPV4_DONT_FRAGMENT) !== 0;
-    this.moreFragments = (fragment & IPV4_MORE_FRAGMENTS) !== 0;
-    this.fragmentOffset = (fragment & 0x1fff) << 3;
-    this.timeToLive = life >> 8;
-    this.protocol = life & 0xff;
+    this.identification = second >>> 16;
+    this.dontFragment = (second & IPV4_DONT_FRAGMENT) !== 0;
+    this.moreFragments = (second & IPV4_MORE_FRAGMENTS) !== 0;
+    this.fragmentOffset = (second & 0x1fff) << 3;
+    this.timeToLive = third >>> 24;
+    this.protocol = (third >>> 16) & 0xff;
     this.source = source;
     this.destination = destination;
     this.payloadAt = at + headerLength;
@@ -78,7 +75,7 @@ export class Ipv4Packet {
 
 /** Writes a header of 20 bytes with its checksum. `fragment` is the 16-bit word of flags and offset. */
 export function putIpv4(
-  memory: Uint8Array,
+  view: DataView,
   at: number,
   typeOfService: number,
   totalLength: number,
@@ -92,14 +89,11 @@ export function putIpv4(
   const first = 0x4500 | typeOfService;
   const life = (timeToLive << 8) | protocol;
   const sum = fold(first + totalLength + identification + fragment + life + wordSum(source) + wordSum(destination));
-  putUint16(memory, at, first);
-  putUint16(memory, at + 2, totalLength);
-  putUint16(memory, at + 4, identification);
-  putUint16(memory, at + 6, fragment);
-  putUint16(memory, at + 8, life);
-  putUint16(memory, at + 10, ~sum & 0xffff);
-  putInt32(memory, at + 12, source);
-  putInt32(memory, at + 16, destination);
+  view.setInt32(at, (first << 16) | totalLength);
+  view.setInt32(at + 4, (identification << 16) | fragment);
+  view.setInt32(at + 8, (life << 16) | (~sum & 0xffff));
+  view.setInt32(at + 12, source);
+  view.setInt32(at + 16, destination);
 }
 
 /** Sum of the pseudo header without the length (RFC 768, RFC 9293 3.1), folded. */

@@ -2,7 +2,6 @@
  * The IPv6 header and its extension headers (RFC 8200): a checked view and emitters. Pure: it reads and writes the
  * bytes it is given. An address is four 32-bit words.
  */
-import { int32, putInt32, putUint16, uint16 } from './bytes.ts';
 import { fold, wordSum } from './checksum.ts';
 import { Protocol } from './ipv4.ts';
 import { Reason } from './reason.ts';
@@ -52,38 +51,38 @@ export class Ipv6Packet {
   problemPointer = 0;
 
   /** Reads `length` bytes at `at`, of which the last may be a link's padding. */
-  parse(memory: Uint8Array, at: number, length: number): Reason {
+  parse(view: DataView, at: number, length: number): Reason {
     this.problem = ParameterProblem.NONE;
     if (length < IPV6_HEADER_BYTES) return Reason.IP_SHORT;
-    const first = int32(memory, at);
+    const first = view.getInt32(at);
     if (first >>> 28 !== 6) return Reason.IP_VERSION;
-    const totalLength = IPV6_HEADER_BYTES + uint16(memory, at + 4);
+    const totalLength = IPV6_HEADER_BYTES + view.getUint16(at + 4);
     if (totalLength > length) return Reason.IP_TOTAL_LENGTH;
     this.trafficClass = (first >>> 20) & 0xff;
     this.flowLabel = first & 0xfffff;
     this.totalLength = totalLength;
-    this.hopLimit = memory[at + 7]!;
-    this.source0 = int32(memory, at + 8);
-    this.source1 = int32(memory, at + 12);
-    this.source2 = int32(memory, at + 16);
-    this.source3 = int32(memory, at + 20);
-    this.destination0 = int32(memory, at + 24);
-    this.destination1 = int32(memory, at + 28);
-    this.destination2 = int32(memory, at + 32);
-    this.destination3 = int32(memory, at + 36);
+    this.hopLimit = view.getUint8(at + 7);
+    this.source0 = view.getInt32(at + 8);
+    this.source1 = view.getInt32(at + 12);
+    this.source2 = view.getInt32(at + 16);
+    this.source3 = view.getInt32(at + 20);
+    this.destination0 = view.getInt32(at + 24);
+    this.destination1 = view.getInt32(at + 28);
+    this.destination2 = view.getInt32(at + 32);
+    this.destination3 = view.getInt32(at + 36);
     this.hasFragment = false;
     this.moreFragments = false;
     this.fragmentOffset = 0;
-    const next = memory[at + 6]!;
+    const next = view.getUint8(at + 6);
     this.protocol = next;
     this.protocolOffset = 6;
     this.payloadAt = at + IPV6_HEADER_BYTES;
     this.payloadLength = totalLength - IPV6_HEADER_BYTES;
     if (next === Protocol.TCP || next === Protocol.UDP || next === Protocol.ICMPV6) return Reason.OK;
-    return this.#walk(memory, at, at + totalLength);
+    return this.#walk(view, at, at + totalLength);
   }
 
-  #walk(memory: Uint8Array, start: number, end: number): Reason {
+  #walk(view: DataView, start: number, end: number): Reason {
     let at = start + IPV6_HEADER_BYTES;
     let next = this.protocol;
     let named = 6;
@@ -92,23 +91,23 @@ export class Ipv6Packet {
       const headerAt = at;
       if (next === Protocol.FRAGMENT) {
         if (this.hasFragment) return Reason.IP_EXTENSION;
-        const word = uint16(memory, at + 2);
+        const word = view.getUint16(at + 2);
         this.hasFragment = true;
         this.moreFragments = (word & 1) !== 0;
         this.fragmentOffset = word & 0xfff8;
-        this.identification = int32(memory, at + 4);
+        this.identification = view.getInt32(at + 4);
         this.fragmentHeaderOffset = at - start;
         this.fragmentNameOffset = named;
         at += IPV6_FRAGMENT_BYTES;
       } else {
-        const bytes = (memory[at + 1]! + 1) << 3;
+        const bytes = (view.getUint8(at + 1) + 1) << 3;
         if (at + bytes > end) return Reason.IP_EXTENSION;
-        const reason = this.#checkHeader(memory, start, at, bytes, next, count, named);
+        const reason = this.#checkHeader(view, start, at, bytes, next, count, named);
         if (reason !== Reason.OK) return reason;
         at += bytes;
       }
       named = headerAt - start;
-      next = memory[headerAt]!;
+      next = view.getUint8(headerAt);
       // What follows a fragment header is only whole in a packet of one fragment (RFC 6946).
       if (this.hasFragment && (this.moreFragments || this.fragmentOffset !== 0)) break;
     }
@@ -120,7 +119,7 @@ export class Ipv6Packet {
   }
 
   #checkHeader(
-    memory: Uint8Array,
+    view: DataView,
     start: number,
     at: number,
     bytes: number,
@@ -129,26 +128,26 @@ export class Ipv6Packet {
     named: number,
   ): Reason {
     if (kind === Protocol.ROUTING) {
-      if (memory[at + 3] === 0) return Reason.OK;
+      if (view.getUint8(at + 3) === 0) return Reason.OK;
       return this.#refuse(Reason.IP_ROUTING, ParameterProblem.FIELD, at + 2 - start);
     }
     // Hop-by-hop options are the first header or none (RFC 8200 4.1).
     if (kind === Protocol.HOP_BY_HOP && count !== 0) {
       return this.#refuse(Reason.IP_EXTENSION, ParameterProblem.NEXT_HEADER, named);
     }
-    return this.#checkOptions(memory, start, at + 2, at + bytes);
+    return this.#checkOptions(view, start, at + 2, at + bytes);
   }
 
   /** None of the options is known here, so their two highest bits say what to do (RFC 8200 4.2). */
-  #checkOptions(memory: Uint8Array, start: number, at: number, end: number): Reason {
+  #checkOptions(view: DataView, start: number, at: number, end: number): Reason {
     for (let count = 0; at < end; ) {
-      const type = memory[at]!;
+      const type = view.getUint8(at);
       if (type === 0) {
         at++;
         continue;
       }
       if (at + 2 > end) return Reason.IP_OPTION;
-      const length = 2 + memory[at + 1]!;
+      const length = 2 + view.getUint8(at + 1);
       if (at + length > end) return Reason.IP_OPTION;
       if (type !== 1) {
         if (++count > MAX_OPTIONS) return Reason.IP_OPTION;
@@ -178,40 +177,40 @@ function isExtension(next: number): boolean {
 
 /** Writes version, traffic class, flow label 0, lengths and limits; the addresses are written by {@link putAddress6}. */
 export function putIpv6(
-  memory: Uint8Array,
+  view: DataView,
   at: number,
   trafficClass: number,
   payloadLength: number,
   nextHeader: number,
   hopLimit: number,
 ): void {
-  putInt32(memory, at, 0x60000000 | (trafficClass << 20));
-  putUint16(memory, at + 4, payloadLength);
-  memory[at + 6] = nextHeader;
-  memory[at + 7] = hopLimit;
+  view.setInt32(at, 0x60000000 | (trafficClass << 20));
+  view.setUint16(at + 4, payloadLength);
+  view.setUint8(at + 6, nextHeader);
+  view.setUint8(at + 7, hopLimit);
 }
 
 /** Writes 16 bytes. */
-export function putAddress6(memory: Uint8Array, at: number, w0: number, w1: number, w2: number, w3: number): void {
-  putInt32(memory, at, w0);
-  putInt32(memory, at + 4, w1);
-  putInt32(memory, at + 8, w2);
-  putInt32(memory, at + 12, w3);
+export function putAddress6(view: DataView, at: number, w0: number, w1: number, w2: number, w3: number): void {
+  view.setInt32(at, w0);
+  view.setInt32(at + 4, w1);
+  view.setInt32(at + 8, w2);
+  view.setInt32(at + 12, w3);
 }
 
 /** Writes a fragment header of 8 bytes; `offset` in bytes, a multiple of 8. */
 export function putFragmentHeader(
-  memory: Uint8Array,
+  view: DataView,
   at: number,
   nextHeader: number,
   offset: number,
   more: boolean,
   identification: number,
 ): void {
-  memory[at] = nextHeader;
-  memory[at + 1] = 0;
-  putUint16(memory, at + 2, offset | (more ? 1 : 0));
-  putInt32(memory, at + 4, identification);
+  view.setUint8(at, nextHeader);
+  view.setUint8(at + 1, 0);
+  view.setUint16(at + 2, offset | (more ? 1 : 0));
+  view.setInt32(at + 4, identification);
 }
 
 /** Sum of the pseudo header without the length (RFC 8200 8.1), from the 32 bytes of both addresses, folded. */

@@ -2,7 +2,6 @@
  * The packet that an ICMP error quotes, which is one that was sent from here, as far as it is there: a checked view.
  * Pure: it reads the bytes it is given.
  */
-import { int32, uint16 } from './bytes.ts';
 import { Protocol } from './ipv4.ts';
 import { IPV6_HEADER_BYTES } from './ipv6.ts';
 import { Reason } from './reason.ts';
@@ -28,52 +27,52 @@ export class QuotedPacket {
   /** TCP's sequence number; of other protocols, what stands there. */
   seq = 0;
 
-  parse4(memory: Uint8Array, at: number, length: number): Reason {
-    if (length < 20 || memory[at]! >> 4 !== 4) return Reason.ICMP_QUOTE;
-    const headerLength = (memory[at]! & 15) << 2;
+  parse4(view: DataView, at: number, length: number): Reason {
+    if (length < 20 || view.getUint8(at) >> 4 !== 4) return Reason.ICMP_QUOTE;
+    const headerLength = (view.getUint8(at) & 15) << 2;
     if (headerLength < 20 || headerLength + TRANSPORT_BYTES > length) return Reason.ICMP_QUOTE;
     // Only the first fragment has ports.
-    if ((uint16(memory, at + 6) & 0x1fff) !== 0) return Reason.ICMP_QUOTE;
+    if ((view.getUint16(at + 6) & 0x1fff) !== 0) return Reason.ICMP_QUOTE;
     this.family = 4;
-    this.protocol = memory[at + 9]!;
-    this.totalLength = uint16(memory, at + 2);
+    this.protocol = view.getUint8(at + 9);
+    this.totalLength = view.getUint16(at + 2);
     this.local0 = this.local1 = this.local2 = 0;
-    this.local3 = int32(memory, at + 12);
+    this.local3 = view.getInt32(at + 12);
     this.remote0 = this.remote1 = this.remote2 = 0;
-    this.remote3 = int32(memory, at + 16);
-    this.#ports(memory, at + headerLength);
+    this.remote3 = view.getInt32(at + 16);
+    this.#ports(view, at + headerLength);
     return Reason.OK;
   }
 
   /** Of extension headers, only a fragment header is ever sent from here, so only that is read. */
-  parse6(memory: Uint8Array, at: number, length: number): Reason {
-    if (length < IPV6_HEADER_BYTES + TRANSPORT_BYTES || memory[at]! >> 4 !== 6) return Reason.ICMP_QUOTE;
-    let next = memory[at + 6]!;
+  parse6(view: DataView, at: number, length: number): Reason {
+    if (length < IPV6_HEADER_BYTES + TRANSPORT_BYTES || view.getUint8(at) >> 4 !== 6) return Reason.ICMP_QUOTE;
+    let next = view.getUint8(at + 6);
     let transport = at + IPV6_HEADER_BYTES;
     if (next === Protocol.FRAGMENT) {
       if (length < IPV6_HEADER_BYTES + 8 + TRANSPORT_BYTES) return Reason.ICMP_QUOTE;
-      if ((uint16(memory, transport + 2) & 0xfff8) !== 0) return Reason.ICMP_QUOTE;
-      next = memory[transport]!;
+      if ((view.getUint16(transport + 2) & 0xfff8) !== 0) return Reason.ICMP_QUOTE;
+      next = view.getUint8(transport);
       transport += 8;
     }
     this.family = 6;
     this.protocol = next;
-    this.totalLength = IPV6_HEADER_BYTES + uint16(memory, at + 4);
-    this.local0 = int32(memory, at + 8);
-    this.local1 = int32(memory, at + 12);
-    this.local2 = int32(memory, at + 16);
-    this.local3 = int32(memory, at + 20);
-    this.remote0 = int32(memory, at + 24);
-    this.remote1 = int32(memory, at + 28);
-    this.remote2 = int32(memory, at + 32);
-    this.remote3 = int32(memory, at + 36);
-    this.#ports(memory, transport);
+    this.totalLength = IPV6_HEADER_BYTES + view.getUint16(at + 4);
+    this.local0 = view.getInt32(at + 8);
+    this.local1 = view.getInt32(at + 12);
+    this.local2 = view.getInt32(at + 16);
+    this.local3 = view.getInt32(at + 20);
+    this.remote0 = view.getInt32(at + 24);
+    this.remote1 = view.getInt32(at + 28);
+    this.remote2 = view.getInt32(at + 32);
+    this.remote3 = view.getInt32(at + 36);
+    this.#ports(view, transport);
     return Reason.OK;
   }
 
-  #ports(memory: Uint8Array, at: number): void {
-    this.localPort = uint16(memory, at);
-    this.remotePort = uint16(memory, at + 2);
-    this.seq = int32(memory, at + 4);
+  #ports(view: DataView, at: number): void {
+    this.localPort = view.getUint16(at);
+    this.remotePort = view.getUint16(at + 2);
+    this.seq = view.getInt32(at + 4);
   }
 }

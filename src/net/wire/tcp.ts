@@ -55,28 +55,29 @@ export class TcpSegment {
   readonly sack = new Int32Array(2 * MAX_SACK_BLOCKS);
 
   /** Reads `length` bytes at `at`. False where they are no TCP header; bad options are ignored from there on. */
-  parse(memory: Uint8Array, at: number, length: number): boolean {
+  parse(view: DataView, at: number, length: number): boolean {
     if (length < TCP_HEADER_BYTES) return false;
-    const headerLength = (memory[at + 12]! >> 4) * 4;
+    const headerLength = (view.getUint8(at + 12) >> 4) * 4;
     if (headerLength < TCP_HEADER_BYTES || headerLength > length) return false;
-    this.sourcePort = (memory[at]! << 8) | memory[at + 1]!;
-    this.destinationPort = (memory[at + 2]! << 8) | memory[at + 3]!;
-    this.seq = int32(memory, at + 4);
-    this.ack = int32(memory, at + 8);
-    const flags = memory[at + 13]!;
+    const ports = view.getInt32(at);
+    this.sourcePort = ports >>> 16;
+    this.destinationPort = ports & 0xffff;
+    this.seq = view.getInt32(at + 4);
+    this.ack = view.getInt32(at + 8);
+    const flags = view.getUint8(at + 13);
     this.flags = flags;
-    this.window = (memory[at + 14]! << 8) | memory[at + 15]!;
-    this.urgent = (memory[at + 18]! << 8) | memory[at + 19]!;
+    this.window = view.getUint16(at + 14);
+    this.urgent = view.getUint16(at + 18);
     this.headerLength = headerLength;
     this.dataAt = at + headerLength;
     this.dataLength = length - headerLength;
     this.length = this.dataLength + ((flags >> 1) & 1) + (flags & 1);
     this.sackCount = 0;
     const options = at + TCP_HEADER_BYTES;
-    if (headerLength === 32 && int32(memory, options) === ALIGNED_TIMESTAMPS) {
+    if (headerLength === 32 && view.getInt32(options) === ALIGNED_TIMESTAMPS) {
       this.hasTimestamps = true;
-      this.tsVal = int32(memory, options + 4);
-      this.tsEcr = int32(memory, options + 8);
+      this.tsVal = view.getInt32(options + 4);
+      this.tsEcr = view.getInt32(options + 8);
       this.mss = 0;
       this.windowScale = -1;
       this.sackPermitted = false;
@@ -86,33 +87,33 @@ export class TcpSegment {
     this.mss = 0;
     this.windowScale = -1;
     this.sackPermitted = false;
-    if (headerLength > TCP_HEADER_BYTES) this.#parseOptions(memory, options, at + headerLength);
+    if (headerLength > TCP_HEADER_BYTES) this.#parseOptions(view, options, at + headerLength);
     return true;
   }
 
-  #parseOptions(memory: Uint8Array, at: number, end: number): void {
+  #parseOptions(view: DataView, at: number, end: number): void {
     while (at < end) {
-      const kind = memory[at]!;
+      const kind = view.getUint8(at);
       if (kind === Option.END) return;
       if (kind === Option.NOP) {
         at++;
         continue;
       }
       if (at + 1 >= end) return;
-      const length = memory[at + 1]!;
+      const length = view.getUint8(at + 1);
       if (length < 2 || at + length > end) return;
-      this.#option(memory, at, kind, length);
+      this.#option(view, at, kind, length);
       at += length;
     }
   }
 
-  #option(memory: Uint8Array, at: number, kind: number, length: number): void {
+  #option(view: DataView, at: number, kind: number, length: number): void {
     switch (kind) {
       case Option.MSS:
-        if (length === 4) this.mss = (memory[at + 2]! << 8) | memory[at + 3]!;
+        if (length === 4) this.mss = view.getUint16(at + 2);
         return;
       case Option.WINDOW_SCALE:
-        if (length === 3) this.windowScale = Math.min(memory[at + 2]!, MAX_WINDOW_SHIFT);
+        if (length === 3) this.windowScale = Math.min(view.getUint8(at + 2), MAX_WINDOW_SHIFT);
         return;
       case Option.SACK_PERMITTED:
         if (length === 2) this.sackPermitted = true;
@@ -120,34 +121,22 @@ export class TcpSegment {
       case Option.TIMESTAMPS:
         if (length !== 10) return;
         this.hasTimestamps = true;
-        this.tsVal = int32(memory, at + 2);
-        this.tsEcr = int32(memory, at + 6);
+        this.tsVal = view.getInt32(at + 2);
+        this.tsEcr = view.getInt32(at + 6);
         return;
       case Option.SACK: {
         if (length < 10 || (length - 2) % 8 !== 0) return;
         const count = Math.min((length - 2) >> 3, MAX_SACK_BLOCKS);
-        for (let i = 0; i < 2 * count; i++) this.sack[i] = int32(memory, at + 2 + 4 * i);
+        for (let i = 0; i < 2 * count; i++) this.sack[i] = view.getInt32(at + 2 + 4 * i);
         this.sackCount = count;
       }
     }
   }
 }
 
-/** The 32-bit word at `at`, signed, network order. */
-export function int32(memory: Uint8Array, at: number): number {
-  return (memory[at]! << 24) | (memory[at + 1]! << 16) | (memory[at + 2]! << 8) | memory[at + 3]!;
-}
-
-export function putInt32(memory: Uint8Array, at: number, value: number): void {
-  memory[at] = value >> 24;
-  memory[at + 1] = value >> 16;
-  memory[at + 2] = value >> 8;
-  memory[at + 3] = value;
-}
-
 /** Writes the fixed header, with no checksum and no urgent pointer. `headerLength` includes the options to be written. */
 export function putTcpHeader(
-  memory: Uint8Array,
+  view: DataView,
   at: number,
   sourcePort: number,
   destinationPort: number,
@@ -157,46 +146,37 @@ export function putTcpHeader(
   flags: number,
   window: number,
 ): void {
-  memory[at] = sourcePort >> 8;
-  memory[at + 1] = sourcePort;
-  memory[at + 2] = destinationPort >> 8;
-  memory[at + 3] = destinationPort;
-  putInt32(memory, at + 4, seq);
-  putInt32(memory, at + 8, ack);
-  memory[at + 12] = headerLength << 2;
-  memory[at + 13] = flags;
-  memory[at + 14] = window >> 8;
-  memory[at + 15] = window;
-  memory[at + 16] = 0;
-  memory[at + 17] = 0;
-  memory[at + 18] = 0;
-  memory[at + 19] = 0;
+  view.setInt32(at, (sourcePort << 16) | destinationPort);
+  view.setInt32(at + 4, seq);
+  view.setInt32(at + 8, ack);
+  view.setInt32(at + 12, (headerLength << 26) | (flags << 16) | window);
+  view.setInt32(at + 16, 0);
 }
 
 /** 12 bytes: the timestamps option, aligned by two NOPs. */
-export function putTimestamps(memory: Uint8Array, at: number, tsVal: number, tsEcr: number): void {
-  putInt32(memory, at, ALIGNED_TIMESTAMPS);
-  putInt32(memory, at + 4, tsVal);
-  putInt32(memory, at + 8, tsEcr);
+export function putTimestamps(view: DataView, at: number, tsVal: number, tsEcr: number): void {
+  view.setInt32(at, ALIGNED_TIMESTAMPS);
+  view.setInt32(at + 4, tsVal);
+  view.setInt32(at + 8, tsEcr);
 }
 
 /** 4 + 8 × count bytes: a SACK option, aligned by two NOPs. */
-export function putSack(memory: Uint8Array, at: number, blocks: Int32Array, count: number): void {
-  putInt32(memory, at, 0x01010500 | (2 + 8 * count));
-  for (let i = 0; i < 2 * count; i++) putInt32(memory, at + 4 + 4 * i, blocks[i]!);
+export function putSack(view: DataView, at: number, blocks: Int32Array, count: number): void {
+  view.setInt32(at, 0x01010500 | (2 + 8 * count));
+  for (let i = 0; i < 2 * count; i++) view.setInt32(at + 4 + 4 * i, blocks[i]!);
 }
 
 /** 4 bytes. */
-export function putMss(memory: Uint8Array, at: number, mss: number): void {
-  putInt32(memory, at, 0x02040000 | mss);
+export function putMss(view: DataView, at: number, mss: number): void {
+  view.setInt32(at, 0x02040000 | mss);
 }
 
 /** 4 bytes: a NOP and the window scale option. */
-export function putWindowScale(memory: Uint8Array, at: number, shift: number): void {
-  putInt32(memory, at, 0x01030300 | shift);
+export function putWindowScale(view: DataView, at: number, shift: number): void {
+  view.setInt32(at, 0x01030300 | shift);
 }
 
 /** 4 bytes: two NOPs and SACK permitted. */
-export function putSackPermitted(memory: Uint8Array, at: number): void {
-  putInt32(memory, at, 0x01010402);
+export function putSackPermitted(view: DataView, at: number): void {
+  view.setInt32(at, 0x01010402);
 }

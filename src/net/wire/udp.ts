@@ -2,7 +2,6 @@
  * The UDP header (RFC 768, checksum rules of RFC 8200 8.1): a checked view and an emitter. Pure: it reads and writes
  * the bytes it is given.
  */
-import { putUint16, uint16 } from './bytes.ts';
 import { checksum, fold, joinSums } from './checksum.ts';
 import { Reason } from './reason.ts';
 
@@ -20,17 +19,17 @@ export class UdpDatagram {
    * @param optional a checksum of 0 means that there is none (IPv4 only)
    * @param verified the device has checked it
    */
-  parse(memory: Uint8Array, at: number, length: number, pseudo: number, optional: boolean, verified: boolean): Reason {
+  parse(view: DataView, at: number, length: number, pseudo: number, optional: boolean, verified: boolean): Reason {
     if (length < UDP_HEADER_BYTES) return Reason.UDP_SHORT;
-    const own = uint16(memory, at + 4);
+    const own = view.getUint16(at + 4);
     if (own < UDP_HEADER_BYTES || own > length) return Reason.UDP_LENGTH;
-    const stored = uint16(memory, at + 6);
+    const stored = view.getUint16(at + 6);
     if (stored === 0 && !optional) return Reason.UDP_CHECKSUM;
-    if (!verified && stored !== 0 && fold(checksum(memory, at, own) + pseudo + own) !== 0xffff) {
+    if (!verified && stored !== 0 && fold(checksum(view, at, own) + pseudo + own) !== 0xffff) {
       return Reason.UDP_CHECKSUM;
     }
-    this.sourcePort = uint16(memory, at);
-    this.destinationPort = uint16(memory, at + 2);
+    this.sourcePort = view.getUint16(at);
+    this.destinationPort = view.getUint16(at + 2);
     this.payloadAt = at + UDP_HEADER_BYTES;
     this.payloadLength = own - UDP_HEADER_BYTES;
     return Reason.OK;
@@ -39,7 +38,7 @@ export class UdpDatagram {
 
 /** Writes the header; `sum` is that of pseudo header (without the length) and payload. */
 export function putUdp(
-  memory: Uint8Array,
+  view: DataView,
   at: number,
   sourcePort: number,
   destinationPort: number,
@@ -48,14 +47,14 @@ export function putUdp(
 ): void {
   const length = UDP_HEADER_BYTES + payloadLength;
   const complement = ~fold(sourcePort + destinationPort + length + length + sum) & 0xffff;
-  putUint16(memory, at, sourcePort);
-  putUint16(memory, at + 2, destinationPort);
-  putUint16(memory, at + 4, length);
+  view.setUint16(at, sourcePort);
+  view.setUint16(at + 2, destinationPort);
+  view.setUint16(at + 4, length);
   // 0 means that there is no checksum, and all ones is the same number.
-  putUint16(memory, at + 6, complement === 0 ? 0xffff : complement);
+  view.setUint16(at + 6, complement === 0 ? 0xffff : complement);
 }
 
 /** Sum of a payload and the pseudo header before it, for {@link putUdp}. */
-export function payloadSum(memory: Uint8Array, at: number, length: number, pseudo: number): number {
-  return joinSums(pseudo, 0, checksum(memory, at, length));
+export function payloadSum(view: DataView, at: number, length: number, pseudo: number): number {
+  return joinSums(pseudo, 0, checksum(view, at, length));
 }

@@ -4,10 +4,11 @@ import fc from 'fast-check';
 import { describeFrame, TraceDevice, TraceInput } from '../../../src/net/middleware/trace.ts';
 import { arpFrame, type Ends, icmpFrame, ipFrame, udpFrame } from '../frames.ts';
 import { hex, TestDevice, testHeap } from '../hosts.ts';
+import { viewOf } from '../view.ts';
 
 const V4: Ends = { fromMac: 9, toMac: 1, from: '10.0.0.9', to: '10.0.0.1' };
 const V6: Ends = { fromMac: 9, toMac: 1, from: 'fd00::9', to: 'fd00::1' };
-const say = (bytes: Uint8Array): string => describeFrame(bytes, 0, bytes.length);
+const say = (bytes: Uint8Array): string => describeFrame(viewOf(bytes), 0, bytes.length);
 
 test('every kind of frame in one line', () => {
   const syn = hex('c350 0050 00000001 00000000 5002 ffff 0000 0000');

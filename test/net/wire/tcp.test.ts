@@ -11,6 +11,7 @@ import {
   putWindowScale,
   TcpSegment,
 } from '../../../src/net/wire/tcp.ts';
+import { viewOf } from '../view.ts';
 
 test('what is written is read back', () => {
   const int = fc.integer({ min: -(2 ** 31), max: 2 ** 31 - 1 });
@@ -18,9 +19,9 @@ test('what is written is read back', () => {
   fc.assert(
     fc.property(u16, u16, int, int, fc.nat(255), u16, (source, destination, seq, ack, flags, window) => {
       const memory = new Uint8Array(80);
-      putTcpHeader(memory, 7, source, destination, seq, ack, 20, flags, window);
+      putTcpHeader(viewOf(memory), 7, source, destination, seq, ack, 20, flags, window);
       const segment = new TcpSegment();
-      assert.ok(segment.parse(memory, 7, 25));
+      assert.ok(segment.parse(viewOf(memory), 7, 25));
       const got = [
         segment.sourcePort,
         segment.destinationPort,
@@ -39,14 +40,14 @@ test('what is written is read back', () => {
 
 test('every option at once', () => {
   const memory = new Uint8Array(60);
-  putTcpHeader(memory, 0, 1, 2, 3, 4, 56, Flag.SYN, 5);
-  putMss(memory, 20, 1460);
-  putSackPermitted(memory, 24);
-  putTimestamps(memory, 28, -5, 77);
-  putWindowScale(memory, 40, 7);
-  putSack(memory, 44, Int32Array.of(-9, 100), 1);
+  putTcpHeader(viewOf(memory), 0, 1, 2, 3, 4, 56, Flag.SYN, 5);
+  putMss(viewOf(memory), 20, 1460);
+  putSackPermitted(viewOf(memory), 24);
+  putTimestamps(viewOf(memory), 28, -5, 77);
+  putWindowScale(viewOf(memory), 40, 7);
+  putSack(viewOf(memory), 44, Int32Array.of(-9, 100), 1);
   const segment = new TcpSegment();
-  assert.ok(segment.parse(memory, 0, 56));
+  assert.ok(segment.parse(viewOf(memory), 0, 56));
   assert.equal(segment.mss, 1460);
   assert.ok(segment.sackPermitted && segment.hasTimestamps);
   assert.deepEqual([segment.tsVal, segment.tsEcr, segment.windowScale], [-5, 77, 7]);
@@ -55,13 +56,13 @@ test('every option at once', () => {
 
 test('timestamps alone take the short way and reset what an earlier segment had', () => {
   const memory = new Uint8Array(60);
-  putTcpHeader(memory, 0, 1, 2, 3, 4, 24, Flag.SYN, 5);
-  putMss(memory, 20, 1000);
+  putTcpHeader(viewOf(memory), 0, 1, 2, 3, 4, 24, Flag.SYN, 5);
+  putMss(viewOf(memory), 20, 1000);
   const segment = new TcpSegment();
-  assert.ok(segment.parse(memory, 0, 24));
-  putTcpHeader(memory, 0, 1, 2, 3, 4, 32, Flag.ACK, 5);
-  putTimestamps(memory, 20, 8, 9);
-  assert.ok(segment.parse(memory, 0, 32));
+  assert.ok(segment.parse(viewOf(memory), 0, 24));
+  putTcpHeader(viewOf(memory), 0, 1, 2, 3, 4, 32, Flag.ACK, 5);
+  putTimestamps(viewOf(memory), 20, 8, 9);
+  assert.ok(segment.parse(viewOf(memory), 0, 32));
   assert.deepEqual([segment.mss, segment.windowScale, segment.tsVal, segment.tsEcr], [0, -1, 8, 9]);
 });
 
@@ -76,10 +77,10 @@ for (const [what, options] of [
 ] as const) {
   test(`options: ${what} says nothing`, () => {
     const memory = new Uint8Array(24);
-    putTcpHeader(memory, 0, 1, 2, 3, 4, 24, Flag.SYN, 5);
+    putTcpHeader(viewOf(memory), 0, 1, 2, 3, 4, 24, Flag.SYN, 5);
     memory.set(options, 20);
     const segment = new TcpSegment();
-    assert.ok(segment.parse(memory, 0, 24));
+    assert.ok(segment.parse(viewOf(memory), 0, 24));
     assert.deepEqual([segment.mss, segment.hasTimestamps, segment.sackCount, segment.windowScale], [0, false, 0, -1]);
   });
 }
@@ -87,18 +88,18 @@ for (const [what, options] of [
 test('a header that is too short or longer than the segment is refused', () => {
   const memory = new Uint8Array(60);
   const segment = new TcpSegment();
-  assert.equal(segment.parse(memory, 0, 19), false);
+  assert.equal(segment.parse(viewOf(memory), 0, 19), false);
   memory[12] = 4 << 4;
-  assert.equal(segment.parse(memory, 0, 40), false);
+  assert.equal(segment.parse(viewOf(memory), 0, 40), false);
   memory[12] = 15 << 4;
-  assert.equal(segment.parse(memory, 0, 59), false);
+  assert.equal(segment.parse(viewOf(memory), 0, 59), false);
 });
 
 test('any bytes parse or are refused, and what is reported lies inside', () => {
   const segment = new TcpSegment();
   fc.assert(
     fc.property(fc.uint8Array({ maxLength: 100 }), (bytes) => {
-      if (!segment.parse(bytes, 0, bytes.length)) return;
+      if (!segment.parse(viewOf(bytes), 0, bytes.length)) return;
       assert.ok(segment.dataLength >= 0 && segment.dataAt + segment.dataLength === bytes.length);
       assert.ok(segment.sackCount <= 4 && segment.windowScale <= 14);
     }),

@@ -18,6 +18,7 @@ import { QuotedPacket } from '../../../src/net/wire/quoted.ts';
 import { REASON_NAMES, REASONS, Reason } from '../../../src/net/wire/reason.ts';
 import { payloadSum, putUdp, UdpDatagram } from '../../../src/net/wire/udp.ts';
 import { hex, plainSum } from '../hosts.ts';
+import { viewOf } from '../view.ts';
 
 const word = fc.integer({ min: -(2 ** 31), max: 2 ** 31 - 1 });
 const half = fc.integer({ min: 0, max: 65535 });
@@ -34,7 +35,7 @@ test('reasons are dense, because each is the index of a counter', () => {
 test('Ethernet: a captured header, tags and lengths', () => {
   const frame = new EthernetFrame();
   const bytes = hex('ffffffffffff 02005e000001 0806 0001');
-  assert.equal(frame.parse(bytes, 0, bytes.length), Reason.OK);
+  assert.equal(frame.parse(viewOf(bytes), 0, bytes.length), Reason.OK);
   assert.equal(frame.destinationHi, 0xffff);
   assert.equal(frame.destinationLo, -1);
   assert.equal(frame.sourceHi, 0x0200);
@@ -43,11 +44,11 @@ test('Ethernet: a captured header, tags and lengths', () => {
   assert.equal(frame.payloadLength, 2);
   assert.equal(frame.toGroup, true);
   for (const tag of ['8100', '88a8', '9100']) {
-    assert.equal(frame.parse(hex(`ffffffffffff 02005e000001 ${tag} 0001`), 0, 16), Reason.FRAME_VLAN);
+    assert.equal(frame.parse(viewOf(hex(`ffffffffffff 02005e000001 ${tag} 0001`)), 0, 16), Reason.FRAME_VLAN);
   }
-  assert.equal(frame.parse(hex('ffffffffffff 02005e000001 0100'), 0, 14), Reason.FRAME_TYPE);
-  assert.equal(frame.parse(hex('ffffffffffff 01005e000001 0800'), 0, 14), Reason.FRAME_SOURCE);
-  assert.equal(frame.parse(bytes, 0, 13), Reason.FRAME_SHORT);
+  assert.equal(frame.parse(viewOf(hex('ffffffffffff 02005e000001 0100')), 0, 14), Reason.FRAME_TYPE);
+  assert.equal(frame.parse(viewOf(hex('ffffffffffff 01005e000001 0800')), 0, 14), Reason.FRAME_SOURCE);
+  assert.equal(frame.parse(viewOf(bytes), 0, 13), Reason.FRAME_SHORT);
   assert.equal(isStation(0, 0), false);
   // 224.0.0.251 (RFC 1112 6.4) and ff02::1:ff00:1 (RFC 2464 7).
   assert.equal(groupMacHi(4), 0x0100);
@@ -60,8 +61,8 @@ test('Ethernet: what is written is read', () => {
   fc.assert(
     fc.property(half, word, half, word, fc.integer({ min: 0x600, max: 0xffff }), (dh, dl, sh, sl, type) => {
       const memory = new Uint8Array(20);
-      putEthernet(memory, 3, dh, dl, sh, sl, type);
-      const reason = frame.parse(memory, 3, 14);
+      putEthernet(viewOf(memory), 3, dh, dl, sh, sl, type);
+      const reason = frame.parse(viewOf(memory), 3, 14);
       const read = [frame.destinationHi, frame.destinationLo, frame.sourceHi, frame.sourceLo, frame.type];
       assert.deepEqual(read, [dh, dl, sh, sl, type]);
       const tagged = [0x8100, 0x88a8, 0x9100].includes(type);
@@ -73,7 +74,7 @@ test('Ethernet: what is written is read', () => {
 test('ARP: a captured request, and every malformed field', () => {
   const request = hex('0001 0800 06 04 0001 000c2916a8a1 c0a80001 000000000000 c0a80002');
   const packet = new ArpPacket();
-  assert.equal(packet.parse(request, 0, request.length), Reason.OK);
+  assert.equal(packet.parse(viewOf(request), 0, request.length), Reason.OK);
   assert.equal(packet.operation, 1);
   assert.equal(packet.senderHi, 0x000c);
   assert.equal(packet.senderLo, 0x2916a8a1);
@@ -82,9 +83,9 @@ test('ARP: a captured request, and every malformed field', () => {
   const changed = (at: number, value: number): number => {
     const copy = request.slice();
     copy[at] = value;
-    return packet.parse(copy, 0, copy.length);
+    return packet.parse(viewOf(copy), 0, copy.length);
   };
-  assert.equal(packet.parse(request, 0, ARP_BYTES - 1), Reason.ARP_SHORT);
+  assert.equal(packet.parse(viewOf(request), 0, ARP_BYTES - 1), Reason.ARP_SHORT);
   assert.equal(changed(1, 6), Reason.ARP_KIND);
   assert.equal(changed(2, 0x86), Reason.ARP_KIND);
   assert.equal(changed(4, 8), Reason.ARP_KIND);
@@ -98,8 +99,8 @@ test('ARP: what is written is read', () => {
   fc.assert(
     fc.property(fc.constantFrom(1, 2), half, word, word, half, word, word, (operation, sh, sl, sa, th, tl, ta) => {
       const memory = new Uint8Array(40).fill(0xaa);
-      putArp(memory, 5, operation, sh, sl, sa, th, tl, ta);
-      const reason = packet.parse(memory, 5, ARP_BYTES);
+      putArp(viewOf(memory), 5, operation, sh, sl, sa, th, tl, ta);
+      const reason = packet.parse(viewOf(memory), 5, ARP_BYTES);
       assert.equal(reason, isStation(sh, sl) ? Reason.OK : Reason.ARP_SENDER);
       assert.deepEqual(
         [packet.senderAddress, packet.targetHi, packet.targetLo, packet.targetAddress],
@@ -117,7 +118,7 @@ test('IPv4: a known header', () => {
   const packet = new Ipv4Packet();
   const bytes = new Uint8Array(0x73);
   bytes.set(HEADER);
-  assert.equal(packet.parse(bytes, 0, bytes.length), Reason.OK);
+  assert.equal(packet.parse(viewOf(bytes), 0, bytes.length), Reason.OK);
   assert.equal(packet.headerLength, 20);
   assert.equal(packet.totalLength, 0x73);
   assert.equal(packet.dontFragment, true);
@@ -129,7 +130,7 @@ test('IPv4: a known header', () => {
   assert.equal(packet.payloadAt, 20);
   assert.equal(packet.payloadLength, 0x73 - 20);
   const written = new Uint8Array(20);
-  putIpv4(written, 0, 0, 0x73, 0, 0x4000, 64, 17, 0xc0a80001 | 0, 0xc0a800c7 | 0);
+  putIpv4(viewOf(written), 0, 0, 0x73, 0, 0x4000, 64, 17, 0xc0a80001 | 0, 0xc0a800c7 | 0);
   assert.deepEqual(written, HEADER);
 });
 
@@ -137,7 +138,7 @@ test('IPv4: every malformed header has its reason', () => {
   const packet = new Ipv4Packet();
   const parse = (text: string, length?: number): number => {
     const bytes = hex(text);
-    return packet.parse(bytes, 0, length ?? bytes.length);
+    return packet.parse(viewOf(bytes), 0, length ?? bytes.length);
   };
   const rest = '0000 4000 4011 b861 c0a80001 c0a800c7';
   assert.equal(parse(`4500 0073 ${rest}`, 19), Reason.IP_SHORT);
@@ -164,8 +165,8 @@ test('IPv4: what is written is read, its checksum is that of RFC 1071, and one w
       fc.integer({ min: 0, max: 159 }),
       (tos, payload, id, fragment, ttl, protocol, source, destination, bit) => {
         const memory = new Uint8Array(100);
-        putIpv4(memory, 2, tos, 20 + payload, id, fragment, ttl, protocol, source, destination);
-        assert.equal(packet.parse(memory, 2, 90), Reason.OK);
+        putIpv4(viewOf(memory), 2, tos, 20 + payload, id, fragment, ttl, protocol, source, destination);
+        assert.equal(packet.parse(viewOf(memory), 2, 90), Reason.OK);
         assert.equal(plainSum(memory.subarray(2, 22)), 0xffff);
         assert.deepEqual(
           [packet.typeOfService, packet.payloadLength, packet.identification, packet.timeToLive, packet.protocol],
@@ -177,7 +178,7 @@ test('IPv4: what is written is read, its checksum is that of RFC 1071, and one w
         assert.equal(packet.dontFragment, (fragment & 0x4000) !== 0);
         const at = 2 + (bit >> 3);
         memory[at] = memory[at]! ^ (1 << (bit & 7));
-        assert.notEqual(packet.parse(memory, 2, 90), Reason.OK);
+        assert.notEqual(packet.parse(viewOf(memory), 2, 90), Reason.OK);
       },
     ),
   );
@@ -191,7 +192,7 @@ test('IPv4: options are skipped', () => {
   memory[10] = sum >> 8;
   memory[11] = sum;
   const packet = new Ipv4Packet();
-  assert.equal(packet.parse(memory, 0, 40), Reason.OK);
+  assert.equal(packet.parse(viewOf(memory), 0, 40), Reason.OK);
   assert.equal(packet.payloadAt, 28);
   assert.equal(packet.payloadLength, 4);
 });
@@ -202,7 +203,7 @@ test('IPv6: a plain packet and its extension headers', () => {
   const packet = new Ipv6Packet();
   const parse = (text: string, length?: number): number => {
     const bytes = hex(text);
-    return packet.parse(bytes, 0, length ?? bytes.length);
+    return packet.parse(viewOf(bytes), 0, length ?? bytes.length);
   };
   assert.equal(parse(`6a312345 0004 11 40 ${IP6} 01020304`), Reason.OK);
   assert.equal(packet.trafficClass, 0xa3);
@@ -239,7 +240,7 @@ test('IPv6: every malformed packet has its reason, and what its sender is to be 
   const packet = new Ipv6Packet();
   const parse = (text: string, length?: number): number => {
     const bytes = hex(text);
-    return packet.parse(bytes, 0, length ?? bytes.length);
+    return packet.parse(viewOf(bytes), 0, length ?? bytes.length);
   };
   assert.equal(parse(`60000000 0000 3b 40 ${IP6}`, 39), Reason.IP_SHORT);
   assert.equal(parse(`40000000 0000 3b 40 ${IP6}`), Reason.IP_VERSION);
@@ -274,11 +275,11 @@ test('IPv6: what is written is read', () => {
     fc.property(octet, octet, quad, quad, half, word, fc.boolean(), (traffic, hops, s, d, offset, id, more) => {
       const memory = new Uint8Array(80);
       const at = 4;
-      putIpv6(memory, at, traffic, 8 + 16, Protocol.FRAGMENT, hops);
-      putAddress6(memory, at + 8, ...s);
-      putAddress6(memory, at + 24, ...d);
-      putFragmentHeader(memory, at + 40, Protocol.UDP, offset & 0xfff8, more, id);
-      assert.equal(packet.parse(memory, at, 70), Reason.OK);
+      putIpv6(viewOf(memory), at, traffic, 8 + 16, Protocol.FRAGMENT, hops);
+      putAddress6(viewOf(memory), at + 8, ...s);
+      putAddress6(viewOf(memory), at + 24, ...d);
+      putFragmentHeader(viewOf(memory), at + 40, Protocol.UDP, offset & 0xfff8, more, id);
+      assert.equal(packet.parse(viewOf(memory), at, 70), Reason.OK);
       assert.deepEqual([packet.trafficClass, packet.hopLimit, packet.totalLength], [traffic, hops, 64]);
       assert.deepEqual([packet.source0, packet.source1, packet.source2, packet.source3], s);
       assert.deepEqual([packet.destination0, packet.destination1, packet.destination2, packet.destination3], d);
@@ -296,39 +297,39 @@ test('ICMP: a captured ping', () => {
   const letters = '6162636465666768696a6b6c6d6e6f7071727374757677616263646566676869';
   const bytes = hex(`0800 4d5a 0001 0001 ${letters}`);
   const message = new IcmpMessage();
-  assert.equal(message.parse(bytes, 0, bytes.length, 0, false), Reason.OK);
+  assert.equal(message.parse(viewOf(bytes), 0, bytes.length, 0, false), Reason.OK);
   assert.deepEqual([message.type, message.code, message.word, message.bodyLength], [8, 0, 0x00010001, 32]);
   assert.equal(message.isError, false);
   const written = bytes.slice();
-  putIcmp(written, 0, IcmpType.ECHO, 0, 0x00010001);
-  sealIcmp(written, 0, written.length, 0);
+  putIcmp(viewOf(written), 0, IcmpType.ECHO, 0, 0x00010001);
+  sealIcmp(viewOf(written), 0, written.length, 0);
   assert.deepEqual(written, bytes);
   bytes[20] = 0;
-  assert.equal(message.parse(bytes, 0, bytes.length, 0, false), Reason.ICMP_CHECKSUM);
-  assert.equal(message.parse(bytes, 0, bytes.length, 0, true), Reason.OK);
-  assert.equal(message.parse(bytes, 0, 7, 0, true), Reason.ICMP_SHORT);
+  assert.equal(message.parse(viewOf(bytes), 0, bytes.length, 0, false), Reason.ICMP_CHECKSUM);
+  assert.equal(message.parse(viewOf(bytes), 0, bytes.length, 0, true), Reason.OK);
+  assert.equal(message.parse(viewOf(bytes), 0, 7, 0, true), Reason.ICMP_SHORT);
 });
 
 test('neighbour discovery: a solicitation with its checksum, and what RFC 4861 7.1 forbids', () => {
   const message = new NeighbourMessage();
   const bytes = new Uint8Array(32);
-  putNeighbour(bytes, 0, Icmpv6Type.NEIGHBOUR_SOLICITATION, 0, 0xfe800000 | 0, 0, 0, 2, 0x0200, 0x5e000001);
+  putNeighbour(viewOf(bytes), 0, Icmpv6Type.NEIGHBOUR_SOLICITATION, 0, 0xfe800000 | 0, 0, 0, 2, 0x0200, 0x5e000001);
   assert.deepEqual(bytes, hex('8700 0000 00000000 fe800000000000000000000000000002 0101 02005e000001'));
   const source = hex('fe800000000000000000000000000001');
   const group = hex('ff0200000000000000000001ff000002');
   const pseudo = pseudoSum6(0xfe800000 | 0, 0, 0, 1, 0xff020000 | 0, 0, 1, 0xff000002 | 0, Protocol.ICMPV6);
-  sealIcmp(bytes, 0, 32, pseudo + 32);
+  sealIcmp(viewOf(bytes), 0, 32, pseudo + 32);
   assert.equal(plainSum(source, group, hex('00000020 0000003a'), bytes), 0xffff);
 
-  assert.equal(message.parse(bytes, 0, 32), Reason.OK);
+  assert.equal(message.parse(viewOf(bytes), 0, 32), Reason.OK);
   assert.deepEqual([message.target0, message.target3], [0xfe800000 | 0, 2]);
   assert.deepEqual([message.hasMac, message.macHi, message.macLo], [true, 0x0200, 0x5e000001]);
-  assert.equal(message.parse(bytes, 0, 23), Reason.NDP_SHORT);
-  assert.equal(message.parse(bytes, 0, 30), Reason.NDP_INVALID);
+  assert.equal(message.parse(viewOf(bytes), 0, 23), Reason.NDP_SHORT);
+  assert.equal(message.parse(viewOf(bytes), 0, 30), Reason.NDP_INVALID);
   const changed = (at: number, value: number): number => {
     const copy = bytes.slice();
     copy[at] = value;
-    return message.parse(copy, 0, copy.length);
+    return message.parse(viewOf(copy), 0, copy.length);
   };
   assert.equal(changed(25, 0), Reason.NDP_INVALID);
   assert.equal(changed(25, 2), Reason.NDP_INVALID);
@@ -345,8 +346,8 @@ test('neighbour discovery: what is written is read', () => {
     fc.property(fc.constantFrom(135, 136), word, word, word, half, word, (type, w1, w2, w3, hi, lo) => {
       const memory = new Uint8Array(40);
       const flags = NeighbourFlag.SOLICITED | NeighbourFlag.OVERRIDE;
-      putNeighbour(memory, 1, type, flags, 0x20010db8, w1, w2, w3, hi, lo);
-      assert.equal(message.parse(memory, 1, 32), Reason.OK);
+      putNeighbour(viewOf(memory), 1, type, flags, 0x20010db8, w1, w2, w3, hi, lo);
+      assert.equal(message.parse(viewOf(memory), 1, 32), Reason.OK);
       assert.deepEqual([message.target1, message.target2, message.target3, message.flags], [w1, w2, w3, flags]);
       assert.deepEqual([message.hasMac, message.macHi, message.macLo], [true, hi, lo]);
     }),
@@ -362,7 +363,7 @@ test('UDP: what is written is read, and its checksum is that of the model', () =
       const memory = new Uint8Array(160);
       memory.set(payload, at + 8);
       const pseudo = pseudoSum4(source, destination, Protocol.UDP);
-      putUdp(memory, at, from, to, payload.length, payloadSum(memory, at + 8, payload.length, pseudo));
+      putUdp(viewOf(memory), at, from, to, payload.length, payloadSum(viewOf(memory), at + 8, payload.length, pseudo));
       const length = 8 + payload.length;
       const header = new Uint8Array(12);
       new DataView(header.buffer).setInt32(0, source);
@@ -370,7 +371,7 @@ test('UDP: what is written is read, and its checksum is that of the model', () =
       header[9] = 17;
       new DataView(header.buffer).setUint16(10, length);
       assert.equal(plainSum(header, memory.subarray(at, at + length)), 0xffff);
-      assert.equal(datagram.parse(memory, at, length + 5, pseudo, false, false), Reason.OK);
+      assert.equal(datagram.parse(viewOf(memory), at, length + 5, pseudo, false, false), Reason.OK);
       assert.deepEqual(
         [datagram.sourcePort, datagram.destinationPort, datagram.payloadLength],
         [from, to, payload.length],
@@ -387,23 +388,23 @@ test('UDP: a checksum that comes out as zero is sent as all ones', () => {
   const word16 = 0xffff - others;
   memory[8] = word16 >> 8;
   memory[9] = word16;
-  putUdp(memory, 0, 1, 2, 2, payloadSum(memory, 8, 2, pseudo));
+  putUdp(viewOf(memory), 0, 1, 2, 2, payloadSum(viewOf(memory), 8, 2, pseudo));
   assert.deepEqual([memory[6], memory[7]], [0xff, 0xff]);
-  assert.equal(new UdpDatagram().parse(memory, 0, 10, pseudo, false, false), Reason.OK);
+  assert.equal(new UdpDatagram().parse(viewOf(memory), 0, 10, pseudo, false, false), Reason.OK);
 });
 
 test('UDP: every malformed datagram has its reason; no checksum is right for IPv4 only', () => {
   const datagram = new UdpDatagram();
   const bytes = hex('0035 0036 000a 0000 abcd');
-  assert.equal(datagram.parse(bytes, 0, 7, 0, true, false), Reason.UDP_SHORT);
-  assert.equal(datagram.parse(bytes, 0, 9, 0, true, false), Reason.UDP_LENGTH);
-  assert.equal(datagram.parse(bytes, 0, 10, 0, true, false), Reason.OK);
-  assert.equal(datagram.parse(bytes, 0, 10, 0, false, false), Reason.UDP_CHECKSUM);
-  assert.equal(datagram.parse(bytes, 0, 10, 0, false, true), Reason.UDP_CHECKSUM);
+  assert.equal(datagram.parse(viewOf(bytes), 0, 7, 0, true, false), Reason.UDP_SHORT);
+  assert.equal(datagram.parse(viewOf(bytes), 0, 9, 0, true, false), Reason.UDP_LENGTH);
+  assert.equal(datagram.parse(viewOf(bytes), 0, 10, 0, true, false), Reason.OK);
+  assert.equal(datagram.parse(viewOf(bytes), 0, 10, 0, false, false), Reason.UDP_CHECKSUM);
+  assert.equal(datagram.parse(viewOf(bytes), 0, 10, 0, false, true), Reason.UDP_CHECKSUM);
   bytes[7] = 1;
-  assert.equal(datagram.parse(bytes, 0, 10, 0, true, false), Reason.UDP_CHECKSUM);
-  assert.equal(datagram.parse(bytes, 0, 10, 0, true, true), Reason.OK);
-  assert.equal(datagram.parse(hex('0035 0036 0007 0000'), 0, 8, 0, true, false), Reason.UDP_LENGTH);
+  assert.equal(datagram.parse(viewOf(bytes), 0, 10, 0, true, false), Reason.UDP_CHECKSUM);
+  assert.equal(datagram.parse(viewOf(bytes), 0, 10, 0, true, true), Reason.OK);
+  assert.equal(datagram.parse(viewOf(hex('0035 0036 0007 0000')), 0, 8, 0, true, false), Reason.UDP_LENGTH);
 });
 
 test('no parser throws or reads a length that is not there, whatever the bytes', () => {
@@ -433,18 +434,19 @@ test('no parser throws or reads a length that is not there, whatever the bytes',
           bytes[at + 5] = Math.max(0, length - 40);
         }
         const end = at + length;
-        ethernet.parse(bytes, at, length);
-        arp.parse(bytes, at, length);
-        quoted.parse4(bytes, at, length);
-        quoted.parse6(bytes, at, length);
-        if (ip4.parse(bytes, at, length) === Reason.OK) assert.ok(ip4.payloadAt + ip4.payloadLength <= end);
-        if (ip6.parse(bytes, at, length) === Reason.OK) {
+        ethernet.parse(viewOf(bytes), at, length);
+        arp.parse(viewOf(bytes), at, length);
+        quoted.parse4(viewOf(bytes), at, length);
+        quoted.parse6(viewOf(bytes), at, length);
+        if (ip4.parse(viewOf(bytes), at, length) === Reason.OK) assert.ok(ip4.payloadAt + ip4.payloadLength <= end);
+        if (ip6.parse(viewOf(bytes), at, length) === Reason.OK) {
           assert.ok(ip6.payloadLength >= 0 && ip6.payloadAt + ip6.payloadLength <= end);
         }
-        if (icmp.parse(bytes, at, length, 0, true) === Reason.OK) assert.equal(icmp.bodyAt + icmp.bodyLength, end);
-        if (udp.parse(bytes, at, length, 0, true, true) === Reason.OK)
+        if (icmp.parse(viewOf(bytes), at, length, 0, true) === Reason.OK)
+          assert.equal(icmp.bodyAt + icmp.bodyLength, end);
+        if (udp.parse(viewOf(bytes), at, length, 0, true, true) === Reason.OK)
           assert.ok(udp.payloadAt + udp.payloadLength <= end);
-        neighbour.parse(bytes, at, length);
+        neighbour.parse(viewOf(bytes), at, length);
       },
     ),
     { numRuns: 3000 },
