@@ -65,6 +65,7 @@ const TO_BIG_ENDIAN = 0xdc;
 const CALL = 0x85;
 const EXIT = 0x95;
 const PSEUDO_MAP_FD = 1;
+const PSEUDO_MAP_VALUE = 2;
 
 const FRAME_POINTER = 10;
 const STACK_BYTES = 512;
@@ -171,17 +172,12 @@ export class BpfAssembler {
 
   /** Loads the address of a map, which the loader knows by this name. */
   loadMap(destination: Register, map: string): this {
-    const to = this.#writable(destination);
-    return this.#push({
-      ...PLAIN,
-      code: LOAD_IMMEDIATE_64,
-      destination: to,
-      source: PSEUDO_MAP_FD,
-      reads: 0,
-      writes: 1 << to,
-      map,
-      slots: 2,
-    });
+    return this.#loadMap(destination, map, PSEUDO_MAP_FD);
+  }
+
+  /** Loads the address of the value of a map that is an ARRAY of one entry. */
+  loadMapValue(destination: Register, map: string): this {
+    return this.#loadMap(destination, map, PSEUDO_MAP_VALUE);
   }
 
   /** Calls a helper of the kernel: arguments in r1 … r5, result in r0; r1 … r5 hold nothing afterwards. */
@@ -286,6 +282,20 @@ export class BpfAssembler {
     const source = registerNumber(operand);
     const reads = kept | (1 << source);
     return this.#push({ ...PLAIN, code: code | SOURCE_REGISTER, destination, source, reads, writes: bit });
+  }
+
+  #loadMap(destination: Register, map: string, source: number): this {
+    const to = this.#writable(destination);
+    return this.#push({
+      ...PLAIN,
+      code: LOAD_IMMEDIATE_64,
+      destination: to,
+      source,
+      reads: 0,
+      writes: 1 << to,
+      map,
+      slots: 2,
+    });
   }
 
   #push(instruction: Instruction): this {

@@ -2,8 +2,8 @@
  * A filter that several threads of this process use: one has made it (xdp-filter.ts) and keeps it, the others join.
  * It duplicates the maps' descriptors. Which ports are open is counted in memory that the threads share.
  */
-import { ERRNO, systemError } from '../errors.ts';
 import { BpfMap, type XdpMode } from './bpf.ts';
+import { AddressTable } from './xdp-addresses.ts';
 import {
   FILTER_MAPS,
   MAX_QUEUES,
@@ -12,13 +12,12 @@ import {
   type XdpFilter,
   type XdpFilterCounters,
 } from './xdp-filter.ts';
-import { ADDRESS_SLOTS, addressKey, OWN_ADDRESS, PORT_BITMAP_BYTES } from './xdp-program.ts';
+import { ADDRESS_SLOTS, OWN_ADDRESS, PORT_BITMAP_BYTES, SERVED_ADDRESS } from './xdp-layout.ts';
 
 const PORTS = 65536;
-/** Words of the shared memory: a lock, then a word for each slot that is in use; behind them the holders of each port. */
+/** The shared memory: a lock is its first word; behind it how many threads hold each port. */
 const LOCK = 0;
-const SLOTS = 1;
-const HOLDERS_AT = 256;
+const HOLDERS_AT = 64;
 const MAX_HOLDERS = 255;
 
 /** What a thread needs to join, for structured cloning. */
@@ -32,7 +31,7 @@ export interface SharedFilter {
   readonly memory: SharedArrayBuffer;
 }
 
-/** Nobody may use the filter's own `serve` and `slotOf` after this. It must stay open for as long as others have joined. */
+/** Nobody may change the filter's own addresses and ports after this. It must stay open for as long as others have joined. */
 export function shareFilter(filter: XdpFilter): SharedFilter {
   const { sockets, addresses, ports, counters } = filter.maps;
   return {
@@ -54,6 +53,7 @@ export class JoinedXdpFilter {
   readonly #addresses: BpfMap;
   readonly #ports: BpfMap;
   readonly #counters: BpfMap;
+  readonly #table: AddressTable;
   readonly #words: Int32Array;
   readonly #holders: Uint8Array;
   readonly #bitmaps: Uint8Array;
@@ -65,6 +65,7 @@ export class JoinedXdpFilter {
     this.#addresses = new BpfMap({ ...FILTER_MAPS.addresses, existing: shared.addresses });
     this.#ports = new BpfMap({ ...FILTER_MAPS.ports, existing: shared.ports });
     this.#counters = new BpfMap({ ...FILTER_MAPS.counters, existing: shared.counters });
+    this.#table = new AddressTable(this.#addresses);
     this.#words = new Int32Array(shared.memory, 0, HOLDERS_AT / 4);
     this.#holders = new Uint8Array(shared.memory, HOLDERS_AT);
     this.#bitmaps = this.#ports.mapped!.u8;
@@ -75,24 +76,14 @@ export class JoinedXdpFilter {
     this.#sockets.update(queue, socketFd);
   }
 
+  /** @throws IsthmusError ENOSPC */
   own(address: string): void {
-    this.#addresses.update(addressKey(address), OWN_ADDRESS);
+    this.#locked(() => this.#table.set(address, OWN_ADDRESS));
   }
 
   /** @throws IsthmusError ENOSPC */
   slotOf(address: string): number {
-    const key = addressKey(address);
-    return this.#locked(() => {
-      const known = this.#addresses.lookup(key);
-      if (known !== null) return new Uint32Array(known.buffer)[0]!;
-      const slot = this.#words.indexOf(0, SLOTS) - SLOTS;
-      if (slot < 0 || slot >= ADDRESS_SLOTS) {
-        throw systemError(ERRNO.ENOSPC, 'serve', address, `at most ${ADDRESS_SLOTS} addresses have served ports`);
-      }
-      this.#words[SLOTS + slot] = 1;
-      this.#addresses.update(key, slot);
-      return slot;
-    });
+    return this.#locked(() => this.#table.set(address, SERVED_ADDRESS));
   }
 
   setPort(slot: number, protocol: Protocol, port: number, served: boolean): void {

@@ -2,7 +2,7 @@
  * The filter of one interface: the XDP program (xdp-program.ts) in the kernel, and the maps that say what it redirects.
  * It owns descriptors only, so program and maps leave the interface when it is closed or the process ends in any way.
  */
-import { ERRNO, IsthmusError, systemError } from '../errors.ts';
+import { ERRNO, IsthmusError } from '../errors.ts';
 import {
   BpfMap,
   type BpfProgram,
@@ -13,38 +13,39 @@ import {
   type XdpLink,
   type XdpMode,
 } from './bpf.ts';
+import { AddressTable } from './xdp-addresses.ts';
 import {
-  ADDRESS_KEY_BYTES,
+  ADDRESS_ENTRY_BYTES,
   ADDRESS_SLOTS,
-  addressKey,
-  assembleXdpProgram,
   COUNTERS,
   Counter,
   FRAGMENT_KEY_BYTES,
   FRAGMENT_SLOTS,
   OWN_ADDRESS,
   PORT_BITMAP_BYTES,
+  SERVED_ADDRESS,
   type XdpMapName,
-} from './xdp-program.ts';
+} from './xdp-layout.ts';
+import { assembleXdpProgram } from './xdp-program.ts';
 
-const MAX_ADDRESSES = 1024;
 export const MAX_QUEUES = 256;
 
-/** The maps: type, bytes of a key and of a value, entries, name. */
+/** The maps. The program has the address of those with one entry, so that it looks into them without a call. */
 export const FILTER_MAPS = {
   sockets: { type: MapType.XSKMAP, keyBytes: 4, valueBytes: 4, maxEntries: MAX_QUEUES, name: 'isthmus_xsks' },
   addresses: {
-    type: MapType.HASH,
-    keyBytes: ADDRESS_KEY_BYTES,
-    valueBytes: 4,
-    maxEntries: MAX_ADDRESSES,
+    type: MapType.ARRAY,
+    keyBytes: 4,
+    valueBytes: ADDRESS_SLOTS * ADDRESS_ENTRY_BYTES,
+    maxEntries: 1,
     name: 'isthmus_addr',
+    mappable: true,
   },
   ports: {
     type: MapType.ARRAY,
     keyBytes: 4,
-    valueBytes: PORT_BITMAP_BYTES,
-    maxEntries: 2 * ADDRESS_SLOTS,
+    valueBytes: 2 * ADDRESS_SLOTS * PORT_BITMAP_BYTES,
+    maxEntries: 1,
     name: 'isthmus_ports',
     mappable: true,
   },
@@ -87,8 +88,7 @@ export class XdpFilter {
   /** What the driver answered to native mode, where `mode` fell back to generic; null otherwise. */
   readonly nativeRefusal: IsthmusError | null;
   readonly #link: XdpLink | null;
-  readonly #slots = new Map<string, number>();
-  readonly #freeSlots = Array.from({ length: ADDRESS_SLOTS }, (_, i) => ADDRESS_SLOTS - 1 - i);
+  readonly #addresses: AddressTable;
   readonly #bitmaps: Uint8Array;
   #open = true;
 
@@ -124,6 +124,7 @@ export class XdpFilter {
       for (const one of made) one.close();
       throw error;
     }
+    this.#addresses = new AddressTable(this.maps.addresses);
     this.#bitmaps = this.maps.ports.mapped!.u8;
   }
 
@@ -143,10 +144,12 @@ export class XdpFilter {
     this.maps.sockets.update(queue, socketFd);
   }
 
-  /** Everything sent to `address` is ours. It must not be an address of the kernel's. */
+  /**
+   * Everything sent to `address` is ours. It must not be an address of the kernel's.
+   * @throws IsthmusError ENOSPC beyond {@link ADDRESS_SLOTS} addresses
+   */
   own(address: string): void {
-    this.forget(address);
-    this.maps.addresses.update(addressKey(address), OWN_ADDRESS);
+    this.#clearPorts(this.#addresses.set(address, OWN_ADDRESS));
   }
 
   /** Serves a port of an address that is the kernel's otherwise. */
@@ -156,8 +159,8 @@ export class XdpFilter {
 
   /** Gives a port back to the kernel; the address stays known until {@link forget}. */
   unserve(address: string, protocol: Protocol, port: number): void {
-    const slot = this.#slots.get(keyText(address));
-    if (slot !== undefined) this.setPort(slot, protocol, port, false);
+    const slot = this.#addresses.find(address);
+    if (slot >= 0) this.setPort(slot, protocol, port, false);
   }
 
   /**
@@ -165,17 +168,7 @@ export class XdpFilter {
    * @throws IsthmusError ENOSPC beyond {@link ADDRESS_SLOTS} addresses
    */
   slotOf(address: string): number {
-    const text = keyText(address);
-    const known = this.#slots.get(text);
-    if (known !== undefined) return known;
-    const slot = this.#freeSlots.at(-1);
-    if (slot === undefined) {
-      throw systemError(ERRNO.ENOSPC, 'serve', address, `at most ${ADDRESS_SLOTS} addresses have served ports`);
-    }
-    this.maps.addresses.update(addressKey(address), slot);
-    this.#freeSlots.pop();
-    this.#slots.set(text, slot);
-    return slot;
+    return this.#addresses.set(address, SERVED_ADDRESS);
   }
 
   /** Serves a port or gives it back: one store into memory shared with the program, for ports that come and go. */
@@ -190,17 +183,16 @@ export class XdpFilter {
 
   /** An address is the kernel's again, with all its ports. */
   forget(address: string): void {
-    this.maps.addresses.delete(addressKey(address));
-    const slot = this.#slots.get(keyText(address));
-    if (slot === undefined) return;
-    this.#bitmaps.fill(0, 2 * slot * PORT_BITMAP_BYTES, 2 * (slot + 1) * PORT_BITMAP_BYTES);
-    this.#slots.delete(keyText(address));
-    this.#freeSlots.push(slot);
+    this.#clearPorts(this.#addresses.forget(address));
   }
 
   /** What the program has counted, over all processors. */
   counters(): XdpFilterCounters {
     return readCounters(this.maps.counters);
+  }
+
+  #clearPorts(slot: number): void {
+    if (slot >= 0) this.#bitmaps.fill(0, 2 * slot * PORT_BITMAP_BYTES, 2 * (slot + 1) * PORT_BITMAP_BYTES);
   }
 
   /** Takes the program off the interface and lets go of everything. Idempotent. */
@@ -254,7 +246,3 @@ function attach(
 const FALLS_BACK = new Set<number>(
   [ERRNO.EOPNOTSUPP, ERRNO.EINVAL, ERRNO.ERANGE, ERRNO.ENOSPC, ERRNO.ENOMEM, ERRNO.EMSGSIZE].map((errno) => -errno),
 );
-
-function keyText(address: string): string {
-  return addressKey(address).join();
-}

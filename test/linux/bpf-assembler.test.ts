@@ -25,6 +25,7 @@ describe('the eBPF assembler', () => {
       .alu('shiftRightSigned', 'r3', 3)
       .fromNetwork('r3', 16)
       .loadMap('r1', 'things')
+      .loadMapValue('r2', 'one')
       .move('r2', 'r10')
       .add('r2', -8)
       .call('mapLookup')
@@ -45,6 +46,8 @@ describe('the eBPF assembler', () => {
       'dc03000010000000',
       '1811000000000000',
       '0000000000000000',
+      '1822000000000000',
+      '0000000000000000',
       'bfa2000000000000',
       '07020000f8ffffff',
       '8500000001000000',
@@ -54,8 +57,11 @@ describe('the eBPF assembler', () => {
       'b700000002000000',
       '9500000000000000',
     ]);
-    assert.deepEqual(code.assemble().maps, [{ slot: 8, name: 'things' }]);
-    assert.equal(code.assemble().describe(17), 'none+1');
+    assert.deepEqual(code.assemble().maps, [
+      { slot: 8, name: 'things' },
+      { slot: 10, name: 'one' },
+    ]);
+    assert.equal(code.assemble().describe(19), 'none+1');
   });
 
   it('counts the two slots of a map reference in jumps over it', () => {
