@@ -4,7 +4,7 @@
  */
 import { LINK_HEADROOM, type Link } from '../datapath/stack/link.ts';
 import type { DatapathWatch } from '../kernel/datapath.ts';
-import type { Device, FrameInput } from '../net/device.ts';
+import { type Device, type FrameInput, NO_OFFLOADS } from '../net/device.ts';
 import type { Stack } from '../net/stack.ts';
 import { Heap, type HeapBuffer, heapBytes, type SizeClass } from '../ring/heap.ts';
 import { localRegion } from '../ring/region.ts';
@@ -23,12 +23,11 @@ export class WireEnd implements Link, Device {
   readonly heap: Heap;
   readonly device = this;
   readonly scatterGather = true;
-  readonly checksumOffload = false;
   readonly shared = null;
   readonly macHi = 0x0200;
   readonly macLo: number;
   readonly mtu = 1500;
-  readonly offloads = { receiveChecksum: false };
+  readonly offloads = NO_OFFLOADS;
   other: WireEnd = this;
   readonly #address: string;
   readonly #arriving: (HeapBuffer | null)[] = new Array<HeapBuffer | null>(QUEUE).fill(null);

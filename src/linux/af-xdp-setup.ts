@@ -29,6 +29,8 @@ export const FLAG_SHARED_UMEM = 1;
 export const FLAG_COPY = 2;
 export const FLAG_ZEROCOPY = 4;
 export const FLAG_NEED_WAKEUP = 8;
+/** Flag of a UMEM: there are so many bytes of metadata before each frame to be sent (kernel 6.11). */
+const UMEM_TX_METADATA_LEN = 4;
 /** Bit of the option OPTIONS. */
 export const OPTIONS_ZEROCOPY = 1;
 /** A queue's last socket is taken apart in the background; binding again waits for that, at most so long. */
@@ -49,14 +51,26 @@ export function addressOf(memory: FrameMemory): number {
   return memory.addressHigh * 2 ** 32 + (memory.addressLow ?? 0);
 }
 
-/** Registers `bytes` of memory at `address` as the UMEM of a socket. @throws IsthmusError ENOBUFS beyond RLIMIT_MEMLOCK */
-export function registerUmem(fd: number, address: number, bytes: number, frameBytes: number): void {
+/**
+ * Registers `bytes` of memory at `address` as the UMEM of a socket.
+ * @param metadataBytes before each frame to be sent, 0 for none
+ * @throws IsthmusError ENOBUFS beyond RLIMIT_MEMLOCK, EINVAL also where the kernel knows no metadata of this length
+ */
+export function registerUmem(
+  fd: number,
+  address: number,
+  bytes: number,
+  frameBytes: number,
+  metadataBytes: number,
+): void {
   const at = reserveScratch(64);
   const word = at >> 2; // struct xdp_umem_reg
   scratchU32[word] = address % 2 ** 32;
   scratchU32[word + 1] = Math.floor(address / 2 ** 32);
   scratchU32[word + 2] = bytes;
   scratchU32[word + 4] = frameBytes;
+  scratchU32[word + 6] = metadataBytes === 0 ? 0 : UMEM_TX_METADATA_LEN;
+  scratchU32[word + 7] = metadataBytes;
   try {
     setsockoptBytes(fd, SOL_XDP, Option.UMEM_REG, scratchAddress + at, 32);
   } catch (error) {

@@ -7,7 +7,7 @@
  * part of the region from `offset` on. A frame received lies in a chunk of `frameBytes` and starts some 256 bytes into
  * it. Frames are not scattered over chunks (no XDP_USE_SG), so the MTU must be at most `frameBytes` − 256 − 18.
  */
-import { ERRNO } from '../errors.ts';
+import { ERRNO, IsthmusError } from '../errors.ts';
 import { XdpRing } from './af-xdp-ring.ts';
 import {
   AF_XDP,
@@ -54,6 +54,11 @@ export interface XdpSocketOptions {
   readonly zeroCopy?: 'try' | 'never' | 'must';
   /** Let the kernel sleep and be told. Default true; without it the driver spins where it can. */
   readonly needWakeup?: boolean;
+  /**
+   * Bytes before each frame to be sent that tell the kernel of it (xdp-metadata.ts). Default 0; what the kernel does not know
+   * is none ({@link XdpSocket.metadataBytes} says what was got).
+   */
+  readonly metadataBytes?: number;
   /** Use the UMEM of this socket, which must have the same `memory`. Of the same queue: also its fill and completion rings. */
   readonly shareWith?: XdpSocket;
   /** Poll the device from our own calls (SO_BUSY_POLL): microseconds, and frames at most. */
@@ -84,6 +89,8 @@ export class XdpSocket {
   /** The UMEM: from `base` of the region, `umemBytes` long. */
   readonly base: number;
   readonly umemBytes: number;
+  /** Bytes that belong to each frame to be sent, right before it and in its chunk. */
+  readonly metadataBytes: number;
   /** Whether the driver reads and writes the frames in place, or the kernel copies them. */
   readonly zeroCopy: boolean;
   /** Whether the busy-poll options that were asked for are in force. */
@@ -129,7 +136,7 @@ export class XdpSocket {
     const mapped: XdpRing[] = [];
     this.fd = socket(AF_XDP, SOCK_RAW, 0);
     try {
-      if (shareWith === null) registerUmem(this.fd, addressOf(memory) + base, umemBytes, frameBytes);
+      this.metadataBytes = shareWith?.metadataBytes ?? this.#register(options.metadataBytes ?? 0);
       setsockopt(this.fd, SOL_XDP, Option.RX_RING, receiveEntries);
       setsockopt(this.fd, SOL_XDP, Option.TX_RING, transmitEntries);
       if (this.#ownRings) {
@@ -157,6 +164,20 @@ export class XdpSocket {
       for (const ring of mapped) ring.close();
       close(this.fd);
       throw error;
+    }
+  }
+
+  /** @returns bytes of metadata */
+  #register(metadataBytes: number): number {
+    const address = addressOf(this.#memory) + this.base;
+    try {
+      registerUmem(this.fd, address, this.umemBytes, this.frameBytes, metadataBytes);
+      return metadataBytes;
+    } catch (error) {
+      const unknown = error instanceof IsthmusError && error.errno === -ERRNO.EINVAL && metadataBytes > 0;
+      if (!unknown) throw error;
+      registerUmem(this.fd, address, this.umemBytes, this.frameBytes, 0);
+      return 0;
     }
   }
 
@@ -222,11 +243,17 @@ export class XdpSocket {
     return this.transmitRing.room();
   }
 
-  /** Puts one frame into the transmit ring. It must lie in one chunk. Look at `transmitRoom` before. Hot. */
-  transmit(offset: number, length: number): void {
+  /**
+   * Puts one frame into the transmit ring. It must lie in one chunk, with its metadata before it. Look at `transmitRoom`
+   * before. Hot.
+   * @param options 0, or TRANSMIT_METADATA
+   */
+  transmit(offset: number, length: number, options = 0): void {
     const low = offset - this.base;
+    const inChunk = low & this.#frameMask;
     const fits = low >= 0 && length > 0 && low + length <= this.umemBytes;
-    if (!fits || (low & this.#frameMask) + length > this.frameBytes) {
+    // The kernel takes no frame without room for metadata, though it has none.
+    if (!fits || inChunk + length > this.frameBytes || inChunk < this.metadataBytes) {
       throw new RangeError(`${length} bytes at ${offset} are not in one chunk of the UMEM`);
     }
     const ring = this.transmitRing;
@@ -235,7 +262,7 @@ export class XdpSocket {
     words[d] = low;
     words[d + 1] = 0;
     words[d + 2] = length;
-    words[d + 3] = 0;
+    words[d + 3] = options;
     ring.index = (ring.index + 1) | 0;
     this.transmitting++;
   }

@@ -87,7 +87,7 @@ export function offload(name: string, which: Offload): boolean | null {
 }
 
 /**
- * Switches an offload on or off. A veth whose checksum offload is on hands over frames without checksums.
+ * Switches an offload on or off.
  * @throws IsthmusError EPERM without CAP_NET_ADMIN, EOPNOTSUPP where the device cannot
  */
 export function setOffload(name: string, which: Offload, on: boolean): void {

@@ -18,8 +18,8 @@ export interface LabOptions {
   /** Default 1500. */
   readonly mtu?: number;
   /**
-   * Let the kernel leave checksums and segmentation to a device that is none. Default false: an AF_XDP socket would get
-   * frames without checksums, and generic XDP frames larger than the MTU.
+   * Let the kernel leave segmentation to a device that is none. Default false: generic XDP would get frames larger than the
+   * MTU.
    */
   readonly offloads?: boolean;
   /** Adds a slow line beside the fast one, on which a packet takes so many milliseconds in one direction. */
@@ -113,7 +113,6 @@ function setUp(
   const interfaceName = `lab-${name}`;
   if (!options.offloads) {
     namespace.run(() => {
-      setOffload(interfaceName, 'transmitChecksum', false);
       setOffload(interfaceName, 'segmentation', false);
       setOffload(interfaceName, 'genericSegmentation', false);
     });

@@ -1,13 +1,18 @@
 /**
  * The seam between the stack and whatever carries its frames: a NIC's rings, a tap, a link of the simulator, or another
- * device with something in between (net/middleware). Types only.
+ * device with something in between (net/middleware). Types, and the offloads of a device that has none.
  */
 import type { HeapBuffer } from '../ring/heap.ts';
 
+/** What may be left to others of TCP's and UDP's checksums, which are partial then (wire/partial.ts). */
 export interface DeviceOffloads {
-  /** Checksums of TCP, UDP and ICMP were verified, or need not be, in every frame received. */
-  readonly receiveChecksum: boolean;
+  /** Frames come in from a neighbour on this machine, by way of no wire: a partial checksum is as good as a whole one. */
+  readonly receivePartial: boolean;
+  /** The device completes a partial checksum in a frame of one piece. Only with the other: packets to ourselves have them too. */
+  readonly transmitPartial: boolean;
 }
+
+export const NO_OFFLOADS: DeviceOffloads = { receivePartial: false, transmitPartial: false };
 
 /** Where frames go. */
 export interface Device {

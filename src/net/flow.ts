@@ -5,10 +5,10 @@
 import type { HeapBuffer } from '../ring/heap.ts';
 
 /**
- * Bytes a transport leaves free in front of its own header for those below it: 40 of IPv6, 14 of Ethernet, 4 of a
- * VLAN tag, rounded up so that the transport's header stays aligned.
+ * Bytes a transport leaves free in front of its own header for what stands before it: 40 of IPv6, 14 of Ethernet, 16 of what
+ * a device is told of the frame (linux/xdp-metadata.ts), rounded up so that the transport's header stays aligned.
  */
-export const HEADROOM = 64;
+export const HEADROOM = 72;
 
 /**
  * The two ends of a flow as the local side sees them. An address is four 32-bit words in network order, each read as
@@ -114,7 +114,8 @@ export interface SegmentOutput {
    * Sends one segment. `packet` holds the TCP header (and, where `payload` is null, all the data) at its offset and
    * length, with {@link HEADROOM} free bytes before it; one reference passes to the callee. The rest of the segment is
    * `payloadLength` bytes at `payloadOffset` of `payload.memory`: the callee retains `payload` for as long as it reads
-   * it after the call. The checksum is complete. Never throws; a segment that cannot be sent is dropped.
+   * it after the call. The checksum is complete, or partial where the device completes it. Never throws; a segment that
+   * cannot be sent is dropped.
    */
   transmit(
     flow: Flow,

@@ -78,7 +78,7 @@ export class Stack implements FrameInput, Upper, Transports, Resolver {
   readonly #answers: boolean;
   readonly #lookup: ((neighbour: Neighbour) => void) | null;
   #tcp: TcpLayer | null = null;
-  #verified = false;
+  #acceptsPartial = false;
 
   constructor(options: StackOptions) {
     const { limits = {} } = options;
@@ -101,7 +101,7 @@ export class Stack implements FrameInput, Upper, Transports, Resolver {
     this.#ip = new IpInput(context, this.addresses, this.reassembly, this);
     this.neighbours.resolver = this;
     this.reassembly.onTimeout = (packet, at, family) => this.#reassemblyTimedOut(packet, at, family);
-    this.checksumVerified = options.device.offloads.receiveChecksum;
+    this.acceptsPartial = options.device.offloads.receivePartial;
   }
 
   // ---- Configuration -------------------------------------------------------------------------------------------
@@ -113,15 +113,14 @@ export class Stack implements FrameInput, Upper, Transports, Resolver {
   /** The TCP above, whose output is {@link Stack.output}; without one, segments are dropped and counted. */
   set tcp(tcp: TcpLayer | null) {
     this.#tcp = tcp;
-    if (tcp !== null) tcp.checksumVerified = this.#verified;
+    if (tcp !== null) tcp.acceptsPartial = this.#acceptsPartial;
   }
 
-  /** The device has verified the transports' checksums of the frames that follow. */
-  set checksumVerified(verified: boolean) {
-    this.#verified = verified;
-    this.udp.checksumVerified = verified;
-    this.#icmp.checksumVerified = verified;
-    if (this.#tcp !== null) this.#tcp.checksumVerified = verified;
+  /** Of the frames that follow, TCP's and UDP's checksums may be partial; first as the device says. */
+  set acceptsPartial(accepts: boolean) {
+    this.#acceptsPartial = accepts;
+    this.udp.acceptsPartial = accepts;
+    if (this.#tcp !== null) this.#tcp.acceptsPartial = accepts;
   }
 
   /**

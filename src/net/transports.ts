@@ -12,7 +12,7 @@ export interface TcpProgress {
 }
 
 export interface TcpLayer {
-  checksumVerified: boolean;
+  acceptsPartial: boolean;
   readonly table: { find(flow: Flow): TcpProgress | null };
   setTime(ms: number): void;
   /** The packet is borrowed. */

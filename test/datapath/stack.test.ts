@@ -6,15 +6,22 @@ import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { openMiddleware } from '../../src/datapath/middleware.ts';
 import { parseSpec } from '../../src/datapath/spec.ts';
+import { Middleware } from '../../src/datapath/stack/middleware.ts';
 import { StackDatapath } from '../../src/datapath/stack.ts';
 import type { Connection } from '../../src/kernel/connection.ts';
 import { Family, SocketOption, SocketType } from '../../src/kernel/datapath.ts';
 import { Kernel } from '../../src/kernel/kernel.ts';
 import type { Coroutine } from '../../src/kernel/scheduler.ts';
+import { TimerWheel } from '../../src/kernel/timers.ts';
+import { NO_OFFLOADS } from '../../src/net/device.ts';
 import type { HeapBuffer } from '../../src/ring/heap.ts';
+import { leavePartial, udpFrame } from '../net/frames.ts';
+import { TestDevice, testHeap } from '../net/hosts.ts';
 import { echo, failureOf, ip, pattern, readAll, until } from './conformance/world.ts';
 import { type End, Pair, run } from './stack-pair.ts';
 import { wire } from './wire-link.ts';
+
+const PARTIAL = { receivePartial: true, transmitPartial: true };
 
 function readable({ datapath }: End): boolean {
   for (const c of datapath.tcp.table) if (c.readable) return true;
@@ -265,30 +272,58 @@ it('a program that talks to itself waits while the heap is used up, and goes on 
 });
 
 describe('middleware', () => {
-  it('loses, doubles, reorders and corrupts frames, and the streams are exact', async () => {
-    const { middleware } = parseSpec('tap:t,faults=loss:0.05,duplication:0.05,reordering:0.05,corruption:0.02,seed:3');
-    await using pair = new Pair({ middleware: openMiddleware(middleware!), tcp: { minRtoMs: 20 } });
-    const { a, b } = pair;
-    const listener = b.k.listen({ host: '10.0.0.2' });
-    b.k.spawn(listener.serve(echo));
-    const sent = pattern(9, 200_000);
-    await run(
-      a,
-      (function* () {
-        const conn = yield* a.k.connect(ip(listener.address));
-        const sending = a.k.spawn(
-          (function* (): Coroutine {
-            yield* conn.write(sent);
-            conn.end();
-          })(),
-        );
-        assert.ok((yield* readAll(conn)).equals(sent));
-        yield* sending.join();
-        conn.close();
-      })(),
+  for (const offloads of [NO_OFFLOADS, PARTIAL]) {
+    it(`loses, doubles, reorders and corrupts frames, and the streams are exact${offloads === PARTIAL ? ', with partial checksums' : ''}`, async () => {
+      const { middleware } = parseSpec(
+        'tap:t,faults=loss:0.05,duplication:0.05,reordering:0.05,corruption:0.02,seed:3',
+      );
+      await using pair = new Pair({ middleware: openMiddleware(middleware!), tcp: { minRtoMs: 20 } }, { offloads });
+      const { a, b } = pair;
+      const listener = b.k.listen({ host: '10.0.0.2' });
+      b.k.spawn(listener.serve(echo));
+      const sent = pattern(9, 200_000);
+      await run(
+        a,
+        (function* () {
+          const conn = yield* a.k.connect(ip(listener.address));
+          const sending = a.k.spawn(
+            (function* (): Coroutine {
+              yield* conn.write(sent);
+              conn.end();
+            })(),
+          );
+          assert.ok((yield* readAll(conn)).equals(sent));
+          yield* sending.join();
+          conn.close();
+        })(),
+      );
+      assert.ok(a.datapath.tcp.counters.retransmits > 0);
+      assert.ok(a.datapath.tcp.counters.badChecksum > 0);
+    });
+  }
+
+  it('completes partial checksums before it corrupts frames, in both directions', () => {
+    const heap = testHeap();
+    const device = new TestDevice(2, 1);
+    device.offloads = PARTIAL;
+    const middleware = new Middleware(
+      device,
+      { faults: { seed: 1 } },
+      { heap, timers: new TimerWheel(0), now: () => 0 },
+      'x',
     );
-    assert.ok(a.datapath.tcp.counters.retransmits > 0);
-    assert.ok(a.datapath.tcp.counters.badChecksum > 0);
+    assert.equal(middleware.device.offloads, NO_OFFLOADS);
+    const ends = { fromMac: 9, toMac: 1, from: '10.0.0.9', to: '10.0.0.1' };
+    const whole = udpFrame(ends, 99, 7, pattern(1, 31));
+    const frame = heap.alloc(whole.length);
+    frame.memory.set(whole, frame.offset);
+    frame.length = whole.length;
+    leavePartial(frame.memory, frame.offset);
+    const got: Uint8Array[] = [];
+    middleware.input({ input: (arrived) => void got.push(arrived.bytes.slice()) }).input(frame);
+    assert.deepEqual(got, [whole]);
+    frame.release();
+    assert.equal(heap.inUse, 0);
   });
 
   it('writes a capture, whole when the datapath ends', async (t) => {

@@ -5,7 +5,7 @@
 import { Alarm } from '../../src/datapath/stack/alarm.ts';
 import { LINK_HEADROOM, type Link, type SharedAddresses } from '../../src/datapath/stack/link.ts';
 import type { DatapathWatch } from '../../src/kernel/datapath.ts';
-import type { Device, FrameInput } from '../../src/net/device.ts';
+import { type Device, type DeviceOffloads, type FrameInput, NO_OFFLOADS } from '../../src/net/device.ts';
 import type { Stack } from '../../src/net/stack.ts';
 import { Heap, type HeapBuffer, heapBytes, type SizeClass } from '../../src/ring/heap.ts';
 import { localRegion } from '../../src/ring/region.ts';
@@ -24,6 +24,8 @@ export interface WireOptions {
   /** Frames that may wait at the other end; one more finds no room. Default 1024. */
   readonly queue?: number;
   readonly scatterGather?: boolean;
+  /** Default none. The wire completes nothing: like a veth. */
+  readonly offloads?: DeviceOffloads;
   /** Of the host whose addresses these are, too. */
   readonly shared?: (link: WireLink) => SharedAddresses;
 }
@@ -34,12 +36,11 @@ export class WireLink implements Link, Device {
   readonly heap: Heap;
   readonly device = this;
   readonly scatterGather: boolean;
-  readonly checksumOffload = false;
   readonly shared: SharedAddresses | null;
   readonly macHi = 0x0200;
   readonly macLo: number;
   readonly mtu = 1500;
-  readonly offloads = { receiveChecksum: false };
+  readonly offloads: DeviceOffloads;
   other: WireLink | null = null;
   stack: Stack | null = null;
   /** Frames on their way to this end. */
@@ -57,6 +58,7 @@ export class WireLink implements Link, Device {
     this.macLo = number;
     this.shared = options.shared?.(this) ?? null;
     this.scatterGather = options.scatterGather ?? true;
+    this.offloads = options.offloads ?? NO_OFFLOADS;
     this.heap = new Heap(localRegion(heapBytes(sizeClasses)), { sizeClasses, headroom: LINK_HEADROOM, checked });
   }
 

@@ -12,14 +12,13 @@ describe('xdp:…', () => {
       queues: 0,
       mode: 'auto',
       copy: false,
-      partial: false,
       spinUs: DEFAULT_SPIN_US,
     });
   });
 
   it('has addresses of its own, routers, queues and a mode', () => {
     const spec = parseXdpSpec(
-      'enp1s0f0np0,own=10.0.0.9/24,own=fd00::9/64,gateway=10.0.0.1,gateway=fe80::1,queues=4,mode=native,copy,partial,spin=0',
+      'enp1s0f0np0,own=10.0.0.9/24,own=fd00::9/64,gateway=10.0.0.1,gateway=fe80::1,queues=4,mode=native,copy,spin=0',
     );
     assert.deepEqual(spec, {
       interfaceName: 'enp1s0f0np0',
@@ -31,7 +30,6 @@ describe('xdp:…', () => {
       queues: 4,
       mode: 'native',
       copy: true,
-      partial: true,
       spinUs: 0,
     });
   });

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import type { TestContext } from 'node:test';
 import { SocketsDatapath } from '../../src/datapath/sockets.ts';
+import type { StackDatapathOptions } from '../../src/datapath/stack/core.ts';
 import { openXdp, type XdpDatapath } from '../../src/datapath/xdp.ts';
 import type { Connection } from '../../src/kernel/connection.ts';
 import type { Address, Datapath } from '../../src/kernel/datapath.ts';
@@ -55,8 +56,14 @@ export class Party {
 }
 
 /** A kernel over our own stack. `options`: what follows the interface in `xdp:`. */
-export function past(t: TestContext, side: LabSide, options = ''): Party & { datapath: XdpDatapath } {
-  const datapath = openXdp(`${side.interfaceName}${options}`, { namespace: side.namespace, heap: { checked: true } });
+export function past(
+  t: TestContext,
+  side: LabSide,
+  options = '',
+  more: StackDatapathOptions = {},
+): Party & { datapath: XdpDatapath } {
+  const { interfaceName, namespace } = side;
+  const datapath = openXdp(`${interfaceName}${options}`, { namespace, heap: { checked: true }, ...more });
   return Object.assign(new Party(t, side, datapath), { datapath });
 }
 

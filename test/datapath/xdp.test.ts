@@ -228,23 +228,4 @@ describe('xdp on an interface', () => {
       connection.close();
     }
   });
-
-  it('says so where checksums are left to nobody, and takes such frames if told to', async (t) => {
-    const lab = labFor(t, { offloads: true });
-    if (lab === null) return;
-    const { free4, address4 } = lab.server;
-    const client = through(t, lab.client);
-    const strict = past(t, lab.server, `,own=${free4}/24`);
-    const port = portOf(echoing(strict.listen('0.0.0.0')));
-    const warned = new Promise<Error>((resolve) => process.once('warning', resolve));
-    // As many as it wants to see: a single one would come again after seconds.
-    for (let i = 0; i < 3; i++) client.connect(free4, port).catch(() => {});
-    assert.match((await warned).message, /ethtool -K PEER tx off.*xdp:lab-server,partial/);
-    await strict.close();
-
-    const lenient = past(t, lab.server, ',partial');
-    const connection = await client.connect(address4, portOf(echoing(lenient.listen('0.0.0.0'))));
-    assert.deepEqual(await exchange(connection, BYTES), BYTES);
-    connection.close();
-  });
 });

@@ -4,11 +4,12 @@
 
 import { textOfWords, wordsOfText } from '../../src/net/ip/words.ts';
 import { putArp } from '../../src/net/wire/arp.ts';
-import { fold } from '../../src/net/wire/checksum.ts';
+import { checksum, fold } from '../../src/net/wire/checksum.ts';
 import { EtherType, putEthernet } from '../../src/net/wire/ethernet.ts';
 import { sealIcmp } from '../../src/net/wire/icmp.ts';
 import { Protocol, pseudoSum4, putIpv4 } from '../../src/net/wire/ipv4.ts';
 import { pseudoSum6, putAddress6, putIpv6 } from '../../src/net/wire/ipv6.ts';
+import { putTcpHeader } from '../../src/net/wire/tcp.ts';
 import { payloadSum, putUdp } from '../../src/net/wire/udp.ts';
 import { viewOf } from './view.ts';
 
@@ -75,6 +76,15 @@ export function udpFrame(ends: Ends, fromPort: number, toPort: number, payload: 
   return ipFrame(ends, Protocol.UDP, udpBytes(ends, fromPort, toPort, payload));
 }
 
+export function tcpFrame(ends: Ends, fromPort: number, toPort: number, flags: number, data: Uint8Array): Uint8Array {
+  const bytes = new Uint8Array(20 + data.length);
+  bytes.set(data, 20);
+  putTcpHeader(viewOf(bytes), 0, fromPort, toPort, 1, 2, 20, flags, 1000);
+  const sum = pseudo(ends, Protocol.TCP) + bytes.length + checksum(viewOf(bytes), 0, bytes.length);
+  viewOf(bytes).setUint16(16, ~fold(sum));
+  return ipFrame(ends, Protocol.TCP, bytes);
+}
+
 /** An ICMP or ICMPv6 message, by the family of the ends. */
 export function icmpFrame(
   ends: Ends,
@@ -132,4 +142,15 @@ export function describe(bytes: Uint8Array): string {
   if (protocol === Protocol.UDP) return `udp ${viewOf(bytes).getUint16(at)}:${viewOf(bytes).getUint16(at + 2)} ${ends}`;
   if (protocol === Protocol.FRAGMENT) return `frag ${viewOf(bytes).getUint16(at + 2)} ${ends}`;
   return `ip ${protocol} ${ends}`;
+}
+
+/** Takes the payload out of the checksum of a TCP or UDP frame without options and extension headers: partial as Linux leaves it. */
+export function leavePartial(bytes: Uint8Array, at = 0): void {
+  const view = viewOf(bytes);
+  const v4 = view.getUint16(at + 12) === EtherType.IPV4;
+  const upper = at + (v4 ? 34 : 54);
+  const protocol = bytes[at + (v4 ? 23 : 20)]!;
+  const length = v4 ? view.getUint16(at + 16) - 20 : view.getUint16(at + 18);
+  const addresses = v4 ? checksum(view, at + 26, 8) : checksum(view, at + 22, 32);
+  view.setUint16(upper + (protocol === Protocol.TCP ? 16 : 6), fold(addresses + protocol + length));
 }

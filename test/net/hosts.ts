@@ -2,7 +2,7 @@
  * Hosts with a stack each on one Ethernet segment, in simulated time. For tests; it touches only what it makes.
  */
 import { TimerWheel } from '../../src/kernel/timers.ts';
-import type { Device, FrameInput } from '../../src/net/device.ts';
+import { type Device, type DeviceOffloads, type FrameInput, NO_OFFLOADS } from '../../src/net/device.ts';
 import { Chance } from '../../src/net/middleware/chance.ts';
 import { type FaultOptions, FaultyInput } from '../../src/net/middleware/faults.ts';
 import { Stack, type StackOptions } from '../../src/net/stack.ts';
@@ -36,7 +36,7 @@ export class TestDevice implements Device {
   readonly macHi: number;
   readonly macLo: number;
   mtu = 1500;
-  readonly offloads = { receiveChecksum: false };
+  offloads = NO_OFFLOADS;
   limit = 1_000_000;
   flushes = 0;
   readonly #ring: Sent[] = [];
@@ -77,6 +77,7 @@ export interface HostOptions extends Partial<StackOptions> {
   readonly addresses?: readonly string[];
   readonly faults?: FaultOptions;
   readonly mtu?: number;
+  readonly offloads?: DeviceOffloads;
   readonly tcp?: Partial<TcpConfig> | true;
   readonly checked?: boolean;
 }
@@ -93,6 +94,7 @@ export class Host {
     this.heap = options.heap ?? testHeap(options.checked ?? true);
     this.device = new TestDevice(0x0200, 0x5e000000 | number);
     if (options.mtu !== undefined) this.device.mtu = options.mtu;
+    if (options.offloads !== undefined) this.device.offloads = options.offloads;
     const { timers, chance, now } = world;
     const base = { heap: this.heap, device: this.device, timers, random: chance.next, now };
     this.stack = new Stack({ ...base, ...options });
@@ -102,7 +104,8 @@ export class Host {
     }
     if (options.tcp !== undefined) {
       const secret = Int32Array.from({ length: 4 }, chance.next);
-      const config = options.tcp === true ? {} : options.tcp;
+      const checksumOffload = this.device.offloads.transmitPartial;
+      const config = { checksumOffload, ...(options.tcp === true ? {} : options.tcp) };
       const output = this.stack.output;
       this.tcp = new Tcp({ heap: this.heap, output, timers, secret, random: chance.next, now, config });
       this.stack.tcp = this.tcp;

@@ -9,7 +9,7 @@ import { StackDatapath } from '../../src/datapath/stack.ts';
 import { IsthmusError } from '../../src/errors.ts';
 import type { DatapathWatch } from '../../src/kernel/datapath.ts';
 import { Kernel, type KernelOptions } from '../../src/kernel/kernel.ts';
-import type { Device, FrameInput } from '../../src/net/device.ts';
+import { type Device, type FrameInput, NO_OFFLOADS } from '../../src/net/device.ts';
 import type { Stack } from '../../src/net/stack.ts';
 import type { TcpConfig } from '../../src/net/tcp/config.ts';
 import { Heap, type HeapBuffer, heapBytes, type SizeClass } from '../../src/ring/heap.ts';
@@ -75,12 +75,11 @@ export class SimulatedHost implements Link, Device {
   readonly heap: Heap;
   readonly device = this;
   readonly scatterGather: boolean;
-  readonly checksumOffload = false;
   readonly shared = null;
   readonly macHi = 0x0200;
   readonly macLo: number;
   readonly mtu: number;
-  readonly offloads = { receiveChecksum: false };
+  readonly offloads = NO_OFFLOADS;
   readonly kernel: Kernel;
   readonly datapath: StackDatapath;
   /** When the stack wants a turn even if nothing arrives. */

@@ -15,7 +15,7 @@ export const lab = defineCommand({
   description:
     'up makes the lab and leaves a process behind that holds it; down ends that process, and with it every namespace, device and address. So it is after a kill, too: nothing has a name, and nothing is left. ' +
     'run goes to one side and turns into a command there, as nsenter does. All of it needs root (CAP_SYS_ADMIN and CAP_NET_ADMIN).\n' +
-    'The server has 10.88.0.1 and fd88::1, the client 10.88.0.2 and fd88::2; 10.88.0.9 and 10.88.0.10 belong to nobody, for a stack with an address of its own. Checksum and segmentation offloads are off, because an AF_XDP socket would see what the kernel leaves to a device that is none.\n' +
+    'The server has 10.88.0.1 and fd88::1, the client 10.88.0.2 and fd88::2; 10.88.0.9 and 10.88.0.10 belong to nobody, for a stack with an address of its own. Segmentation offload is off, because XDP would get what the kernel leaves to a device that is none.\n' +
     'With --delay there is a slow way beside the fast one: 10.88.1.1 and 10.88.1.2, on which every packet takes so long.',
   positionals: [
     { name: 'ACTION', help: `${ACTIONS.join(', ')}.` },
@@ -35,7 +35,7 @@ export const lab = defineCommand({
     mtu: { type: 'integer', value: 'BYTES', default: 1500, min: 1280, max: 9000, help: 'up: largest packet.' },
     offloads: {
       type: 'boolean',
-      help: 'up: leaves checksums and segmentation on. For programs on kernel sockets only.',
+      help: 'up: leaves segmentation to the device. For programs on kernel sockets only.',
     },
     delay: {
       type: 'seconds',

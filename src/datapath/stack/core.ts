@@ -75,9 +75,10 @@ export class Core {
       options.middleware === undefined
         ? null
         : new Middleware(link.device, options.middleware, { heap, timers, now }, link.name);
+    const device = middleware?.device ?? link.device;
     this.stack = new Stack({
       heap,
-      device: middleware?.device ?? link.device,
+      device,
       timers,
       random,
       now: now(),
@@ -95,7 +96,7 @@ export class Core {
       secret: Int32Array.from({ length: 4 }, random),
       config: {
         scatterGather: link.scatterGather,
-        checksumOffload: link.checksumOffload,
+        checksumOffload: device.offloads.transmitPartial,
         firstPort,
         lastPort,
         reservedBuffers: RESERVED_BUFFERS,

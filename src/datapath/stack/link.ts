@@ -13,8 +13,9 @@ import type { Stack } from '../../net/stack.ts';
 import type { Heap } from '../../ring/heap.ts';
 
 /**
- * Bytes that a heap of a link leaves free in front of what a program allocates (`HeapOptions.headroom`): 64 for the IP and
- * link headers, 60 for the largest TCP header, rounded up. So a message leaves in the buffer it was written in.
+ * Bytes that a heap of a link leaves free in front of what a program allocates (`HeapOptions.headroom`): 72 for what stands
+ * before TCP's header, and 56 for that, up to one with timestamps and two SACK blocks. So a message leaves in the buffer it
+ * was written in.
  */
 export const LINK_HEADROOM = 128;
 
@@ -32,8 +33,6 @@ export interface Link {
   readonly device: Device;
   /** False where a frame must be one piece: then `device.transmit` never gets a payload of TCP's beside the packet. */
   readonly scatterGather: boolean;
-  /** The device completes TCP's checksum from the sum of the pseudo header (CHECKSUM_PARTIAL). */
-  readonly checksumOffload: boolean;
   /** Null: the addresses are this stack's alone (own mode), and it answers ARP and neighbour discovery itself. */
   readonly shared: SharedAddresses | null;
 

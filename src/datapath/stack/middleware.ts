@@ -2,10 +2,11 @@
  * What may stand between a stack and its link: faults by seed, a capture, a trace (net/middleware), once for every link.
  * Pure: captures and lines go to the sinks it is given. A capture and a trace show what is on the wire.
  */
-import type { Device, DeviceOffloads, FrameInput } from '../../net/device.ts';
+import { type Device, type FrameInput, NO_OFFLOADS } from '../../net/device.ts';
 import { type FaultOptions, type FaultSurroundings, FaultyDevice, FaultyInput } from '../../net/middleware/faults.ts';
 import { PcapDevice, PcapInput, PcapWriter } from '../../net/middleware/pcap.ts';
 import { TraceDevice, TraceInput, type TraceSink } from '../../net/middleware/trace.ts';
+import { completeFrame } from '../../net/wire/partial.ts';
 import type { HeapBuffer } from '../../ring/heap.ts';
 
 export interface MiddlewareOptions {
@@ -34,23 +35,25 @@ export class Middleware {
       pcap === undefined ? null : new PcapWriter({ name, now: () => sinceEpoch + around.now(), sink: pcap });
     if (trace !== undefined) device = new TraceDevice(device, around.now, trace);
     if (this.#writer !== null) device = new PcapDevice(device, this.#writer);
-    if (faults !== undefined) device = new Unverified(new FaultyDevice(device, faults, around));
+    if (faults !== undefined) device = new WholeChecksums(new FaultyDevice(device, faults, around));
     this.device = device;
   }
 
   /** What frames from the link are given to on their way to `input`. */
   input(input: FrameInput): FrameInput {
     const { faults, trace } = this.#options;
-    if (faults !== undefined) input = new FaultyInput(input, { ...faults, seed: ~faults.seed }, this.#around);
+    if (faults !== undefined) {
+      input = new WholeChecksumsInput(new FaultyInput(input, { ...faults, seed: ~faults.seed }, this.#around));
+    }
     if (this.#writer !== null) input = new PcapInput(input, this.#writer);
     if (trace !== undefined) input = new TraceInput(input, this.#around.now, trace);
     return input;
   }
 }
 
-/** Frames are corrupted behind the device: that it has verified them says nothing. */
-class Unverified implements Device {
-  readonly offloads: DeviceOffloads = { receiveChecksum: false };
+/** Frames go to be corrupted: only a whole checksum shows it. */
+class WholeChecksums implements Device {
+  readonly offloads = NO_OFFLOADS;
   readonly #inner: Device;
 
   constructor(inner: Device) {
@@ -79,5 +82,19 @@ class Unverified implements Device {
 
   flush(): void {
     this.#inner.flush();
+  }
+}
+
+/** The same for frames that come in, in place. */
+class WholeChecksumsInput implements FrameInput {
+  readonly #inner: FrameInput;
+
+  constructor(inner: FrameInput) {
+    this.#inner = inner;
+  }
+
+  input(frame: HeapBuffer): void {
+    completeFrame(frame.view, frame.offset, frame.length);
+    this.#inner.input(frame);
   }
 }

@@ -7,7 +7,9 @@
  */
 import { ERRNO } from '../../errors.ts';
 import { XdpSocket } from '../../linux/af-xdp.ts';
-import type { Device, DeviceOffloads, FrameInput } from '../../net/device.ts';
+import { METADATA_BYTES, requestChecksum, TRANSMIT_METADATA } from '../../linux/xdp-metadata.ts';
+import { type Device, type DeviceOffloads, type FrameInput, NO_OFFLOADS } from '../../net/device.ts';
+import { partialChecksum } from '../../net/wire/partial.ts';
 import type { Heap, HeapBuffer } from '../../ring/heap.ts';
 import { type FrameHeap, largestMtu, SMALL_BYTES } from './heap.ts';
 
@@ -32,15 +34,15 @@ export interface XdpDeviceOptions {
   readonly maxReceiveFrames?: number;
   /** Frames sent at most before their completion; a power of two. Default 2048. */
   readonly transmitFrames?: number;
-  /** Checksums of frames received are not looked at. */
-  readonly trustChecksums?: boolean;
+  /** Of the interface; without `transmitPartial` where the kernel cannot be asked to complete checksums. Default none. */
+  readonly offloads?: DeviceOffloads;
 }
 
 export class XdpDeviceCounters {
   /** Frames received and sent. */
   framesIn = 0;
   framesOut = 0;
-  /** Frames that had to be copied to be sent, since they did not lie in one frame of the UMEM. */
+  /** Frames that had to be copied to be sent: they did not lie in one frame of the UMEM, or with too little before them. */
   copied = 0;
   /** Frames dropped here: no room in the ring, no buffer to copy to. */
   dropped = 0;
@@ -88,6 +90,7 @@ export class XdpDevice implements Device {
   readonly counters = new XdpDeviceCounters();
   readonly #heap: Heap;
   readonly #memory: Uint8Array;
+  readonly #view: DataView;
   readonly #lanes: Lane[] = [];
   readonly #transmitter: XdpSocket;
   readonly #maxTarget: number;
@@ -100,6 +103,8 @@ export class XdpDevice implements Device {
   /** The buffer of each frame in flight, by where the frame begins; right while it is in flight. */
   readonly #sending: (HeapBuffer | null)[];
   readonly #maxInFlight: number;
+  /** Before each frame to be sent; 0 where none can be told of. */
+  readonly #metadataBytes: number;
   /** Frames that may be sent before the room is measured again; 0: it is to be measured. */
   #room = 0;
   /** Frames in the transmit ring that the kernel was not told of. */
@@ -120,9 +125,10 @@ export class XdpDevice implements Device {
     const { heap, frameBytes } = frames;
     [this.macHi, this.macLo] = macWords(options.mac);
     this.mtu = Math.min(options.mtu, largestMtu(frameBytes));
-    this.offloads = { receiveChecksum: options.trustChecksums ?? false };
+    const { receivePartial, transmitPartial } = options.offloads ?? NO_OFFLOADS;
     this.#heap = heap;
     this.#memory = heap.region.u8;
+    this.#view = heap.view;
     // Half of the frames are the program's.
     const share = 2 ** Math.floor(Math.log2(Math.max(2, frames.count / 2 / queues.length)));
     this.#maxTarget = Math.min(share, options.maxReceiveFrames ?? 4096);
@@ -150,11 +156,14 @@ export class XdpDevice implements Device {
           fillEntries: this.#maxTarget,
           completionEntries: this.#maxInFlight,
           zeroCopy: options.zeroCopy,
+          metadataBytes: transmitPartial ? METADATA_BYTES : 0,
           ...(shareWith && { shareWith }),
         });
         this.#lanes.push(new Lane(socket, target));
       }
       this.#transmitter = this.#lanes[0]!.socket;
+      this.#metadataBytes = this.#transmitter.metadataBytes;
+      this.offloads = { receivePartial, transmitPartial: this.#metadataBytes > 0 };
       this.replenish();
     } catch (error) {
       this.#close();
@@ -316,8 +325,10 @@ export class XdpDevice implements Device {
       return;
     }
     let frame = packet;
+    const { base } = packet;
     // A buffer of the UMEM lies in one chunk, and what it holds does too.
-    if (payload !== null || packet.base < this.#base || packet.base >= this.#end) {
+    const isFrame = payload === null && base >= this.#base && base < this.#end;
+    if (!isFrame || packet.offset - base < this.#metadataBytes) {
       const copy = this.#copy(packet, payload, payloadOffset, payloadLength);
       packet.release();
       if (copy === null) return;
@@ -325,9 +336,17 @@ export class XdpDevice implements Device {
     }
     const block = (frame.offset - this.#base) >> SMALL_SHIFT;
     if (this.#sending[block] !== frame) this.#sending[block] = frame;
-    this.#transmitter.transmit(frame.offset, frame.length);
+    this.#transmitter.transmit(frame.offset, frame.length, this.#metadataBytes === 0 ? 0 : this.#tell(frame));
     this.#room--;
     this.#unsent++;
+  }
+
+  /** Asks for the whole checksum of a frame that has a partial one. @returns the descriptor's options */
+  #tell({ offset, length }: HeapBuffer): number {
+    const place = partialChecksum(this.#view, offset, length);
+    if (place === 0) return 0;
+    requestChecksum(this.#view, offset, place);
+    return TRANSMIT_METADATA;
   }
 
   /** A frame in one piece; null (and counted) where there is no buffer. */

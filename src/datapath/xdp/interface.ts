@@ -6,6 +6,7 @@ import { ERRNO, IsthmusError, systemError } from '../../errors.ts';
 import { activeQueues, offload } from '../../linux/ethtool.ts';
 import { type Link, LinkFlag, NetworkReader } from '../../linux/rtnetlink.ts';
 import { XdpFilter } from '../../linux/xdp-filter.ts';
+import type { DeviceOffloads } from '../../net/device.ts';
 import { largestMtu } from './heap.ts';
 import type { XdpSpec } from './options.ts';
 
@@ -56,8 +57,18 @@ export function examine(spec: XdpSpec, joining = false): Examined {
   }
 }
 
+/**
+ * A veth is a call from one stack of this machine to the other: the kernel leaves checksums partial, and takes them so. Frames
+ * of AF_XDP are always copied there. On a card it is not done: drivers read of a copied frame what AF_XDP leaves unset (where
+ * its network header is), and none with zero copy was there to try.
+ */
+export function offloadsOf({ kind }: Link): DeviceOffloads {
+  const isVeth = kind === 'veth';
+  return { receivePartial: isVeth, transmitPartial: isVeth };
+}
+
 export function openFilter(link: Link, spec: XdpSpec): XdpFilter {
-  const mode = spec.mode === 'auto' && isBetterGeneric(link, spec) ? 'generic' : spec.mode;
+  const mode = spec.mode === 'auto' && isBetterGeneric(link) ? 'generic' : spec.mode;
   try {
     return new XdpFilter(link.index, { mode });
   } catch (error) {
@@ -71,11 +82,10 @@ export function openFilter(link: Link, spec: XdpSpec): XdpFilter {
 /**
  * A veth has no frames but packets of the kernel, and makes a frame of each with a copy of its own: generic mode, which takes
  * the packet as it is, is faster by a sixth. But it gets what segmentation offload leaves whole, which is larger than any
- * frame, and on several queues it takes all for those of the first. So only where one queue is there and the offloads are
+ * frame, and on several queues it takes all for those of the first. So only where one queue is there and that offload is
  * switched off at this end, as whoever set the pair up will have done at the other.
  */
-function isBetterGeneric(link: Link, { partial }: XdpSpec): boolean {
-  const { kind, name, receiveQueues } = link;
-  if (kind !== 'veth' || receiveQueues !== 1 || partial) return false;
-  return (['transmitChecksum', 'segmentation', 'genericSegmentation'] as const).every((which) => !offload(name, which));
+function isBetterGeneric({ kind, name, receiveQueues }: Link): boolean {
+  if (kind !== 'veth' || receiveQueues !== 1) return false;
+  return (['segmentation', 'genericSegmentation'] as const).every((which) => !offload(name, which));
 }

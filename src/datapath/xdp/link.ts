@@ -25,9 +25,8 @@ import type { XdpShare } from './group.ts';
 import { type FrameHeap, largestMtu, mapFrameHeap } from './heap.ts';
 import { HostNetwork } from './host-network.ts';
 import { HostPorts } from './host-ports.ts';
-import { examine, openFilter } from './interface.ts';
+import { examine, offloadsOf, openFilter } from './interface.ts';
 import type { XdpSpec } from './options.ts';
-import { PartialChecksums } from './partial.ts';
 import { PassedDevice } from './passed-device.ts';
 import { SharedPorts } from './ports.ts';
 
@@ -52,7 +51,6 @@ export class XdpLink implements Link {
   readonly heap: Heap;
   readonly device: LinkDevice;
   readonly scatterGather = false;
-  readonly checksumOffload = false;
   readonly shared: SharedAddresses | null;
   readonly filter: XdpFilter | JoinedXdpFilter;
   /** In half a sentence: mode, queues, copies. */
@@ -63,8 +61,6 @@ export class XdpLink implements Link {
   readonly #ports: SharedPorts | null;
   readonly #exchange: Exchange | null;
   #network: HostNetwork | null = null;
-  /** While the first frames come in. */
-  #partial: PartialChecksums | null = null;
   readonly #sleeper: PollSet;
   /** What wakes the event loop. The sockets are in it while armed only: the kernel tells each of their waiters of each frame. */
   readonly #waker = new Epoll(8);
@@ -108,9 +104,6 @@ export class XdpLink implements Link {
     const hostPorts = isOwn ? null : new HostPorts({ namespace, several: share !== null });
     this.#ports = hostPorts === null ? null : new SharedPorts(this.filter, hostPorts);
     this.shared = this.#ports === null ? null : this.#sharedAddresses(this.#ports);
-    if (this.#interface.kind === 'veth' && !spec.partial) {
-      this.#partial = new PartialChecksums(() => warnOfPartial(this.#interface.name));
-    }
     this.#sleeper = new PollSet(this.device.sockets.length + 2);
     if (this.#exchange !== null) {
       this.#sleeper.add(this.#exchange.fd);
@@ -132,11 +125,13 @@ export class XdpLink implements Link {
     const filter = share === null ? openFilter(link, this.#spec) : new JoinedXdpFilter(share.filter);
     opened.push(filter);
     const { mac } = link;
-    const { copy, partial: trustChecksums } = this.#spec;
+    const offloads = offloadsOf(link);
     const exchange = this.#exchange;
     if (exchange !== null && !exchange.hasQueues) {
       const mtu = Math.min(link.mtu, largestMtu(frames.frameBytes));
-      return { filter, device: new PassedDevice({ mac, mtu, exchange, trustChecksums }) };
+      // What the other kernel's device can do is not known here.
+      const passed = { ...offloads, transmitPartial: false };
+      return { filter, device: new PassedDevice({ mac, mtu, exchange, offloads: passed }) };
     }
     requireXdp({ umemBytes: frames.byteLength });
     const device = new XdpDevice({
@@ -145,8 +140,8 @@ export class XdpLink implements Link {
       mtu: link.mtu,
       queues,
       frames,
-      zeroCopy: copy ? 'never' : 'try',
-      trustChecksums,
+      zeroCopy: this.#spec.copy ? 'never' : 'try',
+      offloads,
     });
     opened.push(device);
     return { filter, device };
@@ -199,10 +194,6 @@ export class XdpLink implements Link {
   receive(budget: number, input: FrameInput): number {
     if (this.#armed) this.#disarm();
     const exchange = this.#exchange;
-    if (this.#partial !== null) {
-      if (this.#partial.done) this.#partial = null;
-      else input = this.#partial.before(input);
-    }
     if (exchange === null) return this.device.receive(input, budget);
     let did = this.device.receive(exchange.before(input), budget) + exchange.sendForOthers(this.device);
     if (did < budget) did += exchange.receive(budget - did);
@@ -328,11 +319,4 @@ export class XdpLink implements Link {
 function queueText(queues: readonly number[]): string {
   if (queues.length === 0) return 'no queue of its own';
   return queues.length === 1 ? (queues[0] === 0 ? '1 queue' : `queue ${queues[0]}`) : `${queues.length} queues`;
-}
-
-function warnOfPartial(name: string): void {
-  process.emitWarning(
-    `frames come in on ${name} without their checksums, and are dropped: run 'ethtool -K PEER tx off' at the other end of the veth, or say xdp:${name},partial to take them as they are`,
-    'IsthmusWarning',
-  );
 }

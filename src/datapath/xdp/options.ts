@@ -23,8 +23,6 @@ export interface XdpSpec {
   readonly mode: 'auto' | 'native' | 'generic';
   /** Frames are copied, even where the driver could do without. */
   readonly copy: boolean;
-  /** Frames whose checksums were never computed are taken as they are (docs/design/xdp.md). */
-  readonly partial: boolean;
   /** Microseconds that a kernel with a core of its own looks for frames before it sleeps. */
   readonly spinUs: number;
 }
@@ -33,7 +31,7 @@ export const DEFAULT_SPIN_US = 50;
 const MAX_QUEUES = 64;
 const MAX_SPIN_US = 1_000_000;
 const FORM =
-  'xdp:IF[,own=ADDRESS/PREFIX][,gateway=ADDRESS][,queues=N][,mode=native|generic][,copy][,partial][,spin=MICROSECONDS]';
+  'xdp:IF[,own=ADDRESS/PREFIX][,gateway=ADDRESS][,queues=N][,mode=native|generic][,copy][,spin=MICROSECONDS]';
 
 /**
  * Reads a specification without its `xdp:`, e.g. `eth0,own=10.0.0.9/24,gateway=10.0.0.1`.
@@ -47,7 +45,6 @@ export function parseXdpSpec(text: string): XdpSpec {
   let queues = 0;
   let mode: XdpSpec['mode'] = 'auto';
   let copy = false;
-  let partial = false;
   let spinUs = DEFAULT_SPIN_US;
   for (const part of parts) {
     const [name, value] = split(part);
@@ -57,7 +54,6 @@ export function parseXdpSpec(text: string): XdpSpec {
     else if (name === 'spin') spinUs = readCount(value, 0, MAX_SPIN_US, part);
     else if (name === 'mode' && (value === 'native' || value === 'generic')) mode = value;
     else if (part === 'copy') copy = true;
-    else if (part === 'partial') partial = true;
     else throw refusal(`'${part}' is not understood`);
   }
   for (const gateway of gateways) {
@@ -66,7 +62,7 @@ export function parseXdpSpec(text: string): XdpSpec {
     }
   }
   if (new Set(gateways.map(isIpv6)).size !== gateways.length) throw refusal('one gateway of each family at most');
-  return { interfaceName, own, gateways, queues, mode, copy, partial, spinUs };
+  return { interfaceName, own, gateways, queues, mode, copy, spinUs };
 }
 
 function isIpv6(host: string): boolean {

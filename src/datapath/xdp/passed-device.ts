@@ -11,8 +11,7 @@ export interface PassedDeviceOptions {
   readonly mac: string;
   readonly mtu: number;
   readonly exchange: Exchange;
-  /** Checksums of frames received are not looked at. */
-  readonly trustChecksums: boolean;
+  readonly offloads: DeviceOffloads;
 }
 
 export class PassedDevice implements LinkDevice {
@@ -30,10 +29,10 @@ export class PassedDevice implements LinkDevice {
   readonly #exchange: Exchange;
   #unsent = 0;
 
-  constructor({ mac, mtu, exchange, trustChecksums }: PassedDeviceOptions) {
+  constructor({ mac, mtu, exchange, offloads }: PassedDeviceOptions) {
     [this.macHi, this.macLo] = macWords(mac);
     this.mtu = mtu;
-    this.offloads = { receiveChecksum: trustChecksums };
+    this.offloads = offloads;
     this.#exchange = exchange;
   }
 

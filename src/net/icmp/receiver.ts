@@ -21,8 +21,6 @@ import { Reason } from '../wire/reason.ts';
 import type { IcmpSender } from './sender.ts';
 
 export class IcmpReceiver {
-  /** Set where the device has checked. */
-  checksumVerified = false;
   readonly #context: NetContext;
   readonly #addresses: LocalAddresses;
   readonly #output: IpOutput;
@@ -58,7 +56,7 @@ export class IcmpReceiver {
     const { view } = arrival.packet!;
     const message = this.#message;
     counters.icmpIn++;
-    const reason = message.parse(view, arrival.at, arrival.length, 0, this.checksumVerified);
+    const reason = message.parse(view, arrival.at, arrival.length, 0);
     if (reason !== Reason.OK) {
       counters.drop(reason);
       return;
@@ -99,7 +97,7 @@ export class IcmpReceiver {
     const message = this.#message;
     counters.icmpIn++;
     const pseudo = fold(this.#output.pseudoSum(arrival.flow, Protocol.ICMPV6) + arrival.length);
-    const reason = message.parse(view, arrival.at, arrival.length, pseudo, this.checksumVerified);
+    const reason = message.parse(view, arrival.at, arrival.length, pseudo);
     if (reason !== Reason.OK) {
       counters.drop(reason);
       return;

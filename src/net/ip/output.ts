@@ -27,6 +27,7 @@ import {
   putFragmentHeader,
   putIpv6,
 } from '../wire/ipv6.ts';
+import { completePartial, UDP_CHECKSUM_AT } from '../wire/partial.ts';
 import { Reason } from '../wire/reason.ts';
 import type { LocalAddresses } from './local-addresses.ts';
 import { IPV4_MINIMUM_PATH_MTU, type PathMtu } from './path-mtu.ts';
@@ -317,6 +318,10 @@ export class IpOutput implements SegmentOutput {
       packet.release();
     }
     if (whole === null) return ERRNO.ENOBUFS;
+    // Of a datagram in pieces nobody below sees the whole.
+    if (protocol === Protocol.UDP && this.#context.device.offloads.transmitPartial) {
+      completePartial(whole.view, whole.offset, whole.length, UDP_CHECKSUM_AT);
+    }
     const errno = this.#fragment(flow, protocol, whole, hop, mtu, hopLimit);
     whole.release();
     return errno;

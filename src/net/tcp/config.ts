@@ -59,7 +59,7 @@ export interface TcpConfig {
   readonly maxSegment: number;
   /** False where a packet must lie in one buffer: then payloads are copied behind their headers. */
   readonly scatterGather: boolean;
-  /** The device completes checksums: what is sent carries the sum of the pseudo header only, as Linux's CHECKSUM_PARTIAL. */
+  /** The device completes checksums: those of what is sent are partial (wire/partial.ts). */
   readonly checksumOffload: boolean;
   /** Ports for {@link Tcp.connect} (RFC 6335: 49152 to 65535). */
   readonly firstPort: number;

@@ -6,6 +6,7 @@ import { ERRNO, systemError } from '../../errors.ts';
 import type { Heap, HeapBuffer } from '../../ring/heap.ts';
 import { Flow, HEADROOM, type SegmentOutput, type Timers } from '../flow.ts';
 import { checksum, fold } from '../wire/checksum.ts';
+import { TCP_CHECKSUM_AT } from '../wire/partial.ts';
 import { Flag, TCP_HEADER_BYTES, TcpSegment } from '../wire/tcp.ts';
 import { DEFAULT_TCP_CONFIG, type TcpConfig, TcpCounters } from './config.ts';
 import type { CongestionControl } from './congestion.ts';
@@ -56,8 +57,8 @@ export class Tcp {
   nowMs = 0;
   nowUs = 0;
   clock4us = 0;
-  /** Set where a device has checked the checksum of what is given to {@link Tcp.input}. */
-  checksumVerified = false;
+  /** The checksum of what is given to {@link Tcp.input} may be partial (wire/partial.ts). */
+  acceptsPartial = false;
   /** Packets held out of order, on all connections. */
   outOfOrderHeld = 0;
   /** Connections in TIME_WAIT. */
@@ -116,7 +117,9 @@ export class Tcp {
     flow.remotePort = segment.sourcePort;
     const connection = this.table.find(flow);
     flow.pseudo = connection === null ? pseudoSum(flow) : connection.flow.pseudo;
-    if (!this.checksumVerified && fold(flow.pseudo + length + checksum(view, at, length)) !== 0xffff) {
+    const partial = fold(flow.pseudo + length);
+    const accepted = this.acceptsPartial && view.getUint16(at + TCP_CHECKSUM_AT) === partial;
+    if (!accepted && fold(partial + checksum(view, at, length)) !== 0xffff) {
       counters.badChecksum++;
       return;
     }

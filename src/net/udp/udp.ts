@@ -35,8 +35,8 @@ export interface UdpSocketOptions {
 }
 
 export class Udp {
-  /** Set where the device has checked. */
-  checksumVerified = false;
+  /** Checksums of what comes in may be partial (wire/partial.ts). */
+  acceptsPartial = false;
   /** Sockets that exist. */
   size = 0;
   readonly #context: NetContext;
@@ -73,7 +73,7 @@ export class Udp {
     counters.udpIn++;
     const v4 = flow.family === 4;
     const pseudo = this.#output.pseudoSum(flow, Protocol.UDP);
-    const reason = datagram.parse(packet.view, arrival.at, arrival.length, pseudo, v4, this.checksumVerified);
+    const reason = datagram.parse(packet.view, arrival.at, arrival.length, pseudo, v4, this.acceptsPartial);
     if (reason !== Reason.OK) {
       counters.drop(reason);
       return true;
@@ -166,13 +166,15 @@ export class Udp {
       return errno;
     }
     const { view, offset, length } = buffer;
-    const sum = payloadSum(view, offset, length, this.#output.pseudoSum(flow, Protocol.UDP));
+    const partial = this.#context.device.offloads.transmitPartial;
+    const pseudo = this.#output.pseudoSum(flow, Protocol.UDP);
+    const sum = partial ? pseudo : payloadSum(view, offset, length, pseudo);
     const headers = flow.family === 4 ? LOWER_HEADERS_4 : LOWER_HEADERS_6;
     counters.udpOut++;
     if (buffer.references === 1 && offset - buffer.base >= headers) {
       buffer.offset -= UDP_HEADER_BYTES;
       buffer.length += UDP_HEADER_BYTES;
-      putUdp(view, buffer.offset, flow.localPort, flow.remotePort, length, sum);
+      putUdp(view, buffer.offset, flow.localPort, flow.remotePort, length, sum, partial);
       return this.#output.send(flow, Protocol.UDP, buffer, null, 0, 0);
     }
     const header = this.#context.alloc(UDP_HEADER_BYTES);
@@ -180,7 +182,7 @@ export class Udp {
       buffer.release();
       return ERRNO.ENOBUFS;
     }
-    putUdp(header.view, header.offset, flow.localPort, flow.remotePort, length, sum);
+    putUdp(header.view, header.offset, flow.localPort, flow.remotePort, length, sum, partial);
     const sent = this.#output.send(flow, Protocol.UDP, header, buffer, offset, length);
     buffer.release();
     return sent;

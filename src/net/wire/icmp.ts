@@ -44,12 +44,10 @@ export class IcmpMessage {
   bodyLength = 0;
 
   /** Reads `length` bytes at `at`; `pseudo` is 0, or for ICMPv6 the sum of the pseudo header with the length. */
-  parse(view: DataView, at: number, length: number, pseudo: number, verified: boolean): Reason {
+  parse(view: DataView, at: number, length: number, pseudo: number): Reason {
     if (length < ICMP_HEADER_BYTES) return Reason.ICMP_SHORT;
-    if (!verified) {
-      const sum = checksum(view, at, length) + pseudo;
-      if ((sum & 0xffff) + (sum >>> 16) !== 0xffff) return Reason.ICMP_CHECKSUM;
-    }
+    const sum = checksum(view, at, length) + pseudo;
+    if ((sum & 0xffff) + (sum >>> 16) !== 0xffff) return Reason.ICMP_CHECKSUM;
     this.type = view.getUint8(at);
     this.code = view.getUint8(at + 1);
     this.word = view.getInt32(at + 4);

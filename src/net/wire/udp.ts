@@ -17,17 +17,24 @@ export class UdpDatagram {
    * Reads `length` bytes at `at`, of which those beyond the header's own length are not UDP's.
    * @param pseudo sum of the pseudo header without the length
    * @param optional a checksum of 0 means that there is none (IPv4 only)
-   * @param verified the device has checked it
+   * @param acceptsPartial it may be partial (wire/partial.ts)
    */
-  parse(view: DataView, at: number, length: number, pseudo: number, optional: boolean, verified: boolean): Reason {
+  parse(
+    view: DataView,
+    at: number,
+    length: number,
+    pseudo: number,
+    optional: boolean,
+    acceptsPartial: boolean,
+  ): Reason {
     if (length < UDP_HEADER_BYTES) return Reason.UDP_SHORT;
     const own = view.getUint16(at + 4);
     if (own < UDP_HEADER_BYTES || own > length) return Reason.UDP_LENGTH;
     const stored = view.getUint16(at + 6);
     if (stored === 0 && !optional) return Reason.UDP_CHECKSUM;
-    if (!verified && stored !== 0 && fold(checksum(view, at, own) + pseudo + own) !== 0xffff) {
-      return Reason.UDP_CHECKSUM;
-    }
+    const partial = fold(pseudo + own);
+    const accepted = stored === 0 || (acceptsPartial && stored === partial);
+    if (!accepted && fold(partial + checksum(view, at, own)) !== 0xffff) return Reason.UDP_CHECKSUM;
     this.sourcePort = view.getUint16(at);
     this.destinationPort = view.getUint16(at + 2);
     this.payloadAt = at + UDP_HEADER_BYTES;
@@ -36,7 +43,10 @@ export class UdpDatagram {
   }
 }
 
-/** Writes the header; `sum` is that of pseudo header (without the length) and payload. */
+/**
+ * Writes the header; `sum` is that of pseudo header (without the length) and payload.
+ * @param partial the checksum is (wire/partial.ts): `sum` is that of the pseudo header alone
+ */
 export function putUdp(
   view: DataView,
   at: number,
@@ -44,14 +54,16 @@ export function putUdp(
   destinationPort: number,
   payloadLength: number,
   sum: number,
+  partial = false,
 ): void {
   const length = UDP_HEADER_BYTES + payloadLength;
-  const complement = ~fold(sourcePort + destinationPort + length + length + sum) & 0xffff;
+  let stored = fold(length + sum);
+  // 0 means that there is no checksum, and all ones is the same number.
+  if (!partial) stored = ~fold(stored + sourcePort + destinationPort + length) & 0xffff || 0xffff;
   view.setUint16(at, sourcePort);
   view.setUint16(at + 2, destinationPort);
   view.setUint16(at + 4, length);
-  // 0 means that there is no checksum, and all ones is the same number.
-  view.setUint16(at + 6, complement === 0 ? 0xffff : complement);
+  view.setUint16(at + 6, stored);
 }
 
 /** Sum of a payload and the pseudo header before it, for {@link putUdp}. */
