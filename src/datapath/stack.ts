@@ -60,7 +60,7 @@ export class StackDatapath implements Datapath {
     const all = stack.observe();
     for (const [name, value] of Object.entries(tcp.counters)) all[`tcp.${name}`] = value as number;
     all['tcp.connections'] = tcp.table.size;
-    all['tcp.timeWaiting'] = tcp.timeWaiting;
+    all['tcp.timeWaiting'] = tcp.timeWait.size;
     for (const [name, value] of Object.entries(this.#link.observe?.() ?? {})) all[`link.${name}`] = value;
     return all;
   }

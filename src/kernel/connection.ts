@@ -21,7 +21,9 @@ export class Connection {
   closed = false;
   /** The task that reads; null outside coroutines or when detached. */
   reader: Task<unknown> | null = null;
+  // Its neighbours in the reader's list: a task may open and close one connection after the other for as long as it lives.
   nextOwned: Connection | null = null;
+  previousOwned: Connection | null = null;
   #detached = false;
   #lastReader = -1;
 
@@ -55,22 +57,23 @@ export class Connection {
   /** The connection closes when this task ends, as if it had read from it. */
   belongTo(task: Task<unknown>): void {
     if (task === this.reader) return;
-    this.#leaveReader();
+    this.leaveReader();
+    const { owned } = task;
     this.reader = task;
-    this.nextOwned = task.owned;
+    this.nextOwned = owned;
+    if (owned !== null) owned.previousOwned = this;
     task.owned = this;
   }
 
-  #leaveReader(): void {
-    const { reader } = this;
+  /** It belongs to no task any more. */
+  leaveReader(): void {
+    const { reader, nextOwned, previousOwned } = this;
     if (reader === null) return;
-    if (reader.owned === this) reader.owned = this.nextOwned;
-    else {
-      for (let conn = reader.owned; conn !== null; conn = conn.nextOwned) {
-        if (conn.nextOwned === this) conn.nextOwned = this.nextOwned;
-      }
-    }
+    if (previousOwned === null) reader.owned = nextOwned;
+    else previousOwned.nextOwned = nextOwned;
+    if (nextOwned !== null) nextOwned.previousOwned = previousOwned;
     this.nextOwned = null;
+    this.previousOwned = null;
     this.reader = null;
   }
 
@@ -128,7 +131,7 @@ export class Connection {
   /** The connection no longer ends with the coroutine that reads it: close it yourself. */
   detach(): this {
     this.#detached = true;
-    this.#leaveReader();
+    this.leaveReader();
     return this;
   }
 

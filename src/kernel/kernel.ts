@@ -177,7 +177,10 @@ export class Kernel {
 
   #close(qd: QueueDescriptor, abort: boolean): void {
     const { connection } = this.#queues.entry(qd, 'close');
-    if (connection !== null) connection.closed = true;
+    if (connection !== null) {
+      connection.closed = true;
+      connection.leaveReader();
+    }
     // Not open any more before the datapath fails what is outstanding: a failed connect closes its queue itself.
     this.#queues.shut(qd);
     this.datapath.close(qd, abort);

@@ -120,11 +120,13 @@ export class Operation<T> implements PromiseLike<T>, Iterator<Operation<T>, T, u
       this.fail(systemError(errno, syscall, about));
       return;
     }
-    // Who waits already is told by a turn, whose stack says nothing and costs more than the rest of a short connection.
+    // Who waits already is told by a turn, whose stack says nothing and costs more than the rest of a short connection. A
+    // limit of 0 would still have V8 look for the topmost function, through all that it has inlined there.
     const { stackTraceLimit } = Error;
-    Error.stackTraceLimit = 0;
+    Error.stackTraceLimit = undefined as unknown as number;
     const error = systemError(errno, syscall, about);
     Error.stackTraceLimit = stackTraceLimit;
+    error.stack = `${error.name}: ${error.message}`;
     this.fail(error);
   }
 

@@ -40,16 +40,10 @@ export class Task<T> {
     this.finished = true;
     this.#value = value as T;
     this.#error = error;
-    for (let conn = this.owned; conn !== null; ) {
-      const next = conn.nextOwned;
-      conn.nextOwned = null;
-      if (conn.reader === this) {
-        conn.reader = null;
-        if (!conn.closed) conn.close();
-      }
-      conn = next;
+    for (let conn = this.owned; conn !== null; conn = this.owned) {
+      conn.leaveReader();
+      conn.close();
     }
-    this.owned = null;
     const joiners = this.#joiners;
     this.#joiners = [];
     let told = false;

@@ -326,7 +326,7 @@ export class ScriptRun {
       case 'wait':
         return;
       case 'state':
-        assert.equal(nameOf(TcpState, peer.connection!.state), word);
+        assert.equal(nameOf(TcpState, this.#state(peer)), word);
         return;
       case 'events':
         this.#events(peer, word!);
@@ -455,6 +455,12 @@ export class ScriptRun {
     }
   }
 
+  /** Of a connection in TIME_WAIT only the TCP knows whether it is still. */
+  #state({ connection }: Peer): number {
+    const { state, flow } = connection!;
+    return state === TcpState.TIME_WAIT && this.#tcp.timeWait.find(flow) < 0 ? TcpState.CLOSED : state;
+  }
+
   #events(peer: Peer, wanted: string): void {
     const events = peer.connection!.takeEvents();
     const names = Object.entries(TcpEvent).filter(([, bit]) => (events & bit) !== 0);
@@ -465,6 +471,7 @@ export class ScriptRun {
     for (const connection of [...this.#tcp.table]) connection.abort();
     for (const { connection } of this.#peers.values()) connection?.close();
     this.#listener?.close();
+    this.#tcp.timeWait.clear();
     assert.equal(this.#tcp.table.size, 0, 'connections are left');
     assert.equal(this.#tcp.outOfOrderHeld, 0, 'packets out of order are left');
     assert.equal(this.#wheel.size, 0, 'timers are left');

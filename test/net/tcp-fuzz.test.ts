@@ -208,6 +208,7 @@ class Fuzz {
     }
     for (const c of this.mine) c.abort();
     for (const c of [...this.tcp.table]) c.abort();
+    this.tcp.timeWait.clear();
     assert.equal(this.heap.inUse, 0, 'buffers are left');
     assert.equal(this.wheel.size, 0, 'timers are left');
     assert.equal(this.tcp.outOfOrderHeld, 0, 'packets out of order are left');

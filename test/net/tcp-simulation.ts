@@ -369,7 +369,7 @@ export class World {
   #over(): boolean {
     const { client, server } = this;
     if (client.busy || server.busy || this.#arrivals.first !== undefined) return false;
-    return client.tcp.table.size === 0 && server.tcp.table.size === 0;
+    return [client, server].every(({ tcp }) => tcp.table.size + tcp.timeWait.size === 0);
   }
 
   #stuck(): never {

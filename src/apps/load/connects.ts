@@ -13,56 +13,63 @@ const RETRY_MS = 10;
 export class Connects {
   readonly #run: Run;
   readonly #exchange: Exchange;
+  /** When the connection of each slot was begun, in ms. In an array, since a number in a generator is one in a box. */
+  readonly #started: Float64Array;
 
   constructor(run: Run, exchange: Exchange) {
     this.#run = run;
     this.#exchange = exchange;
+    this.#started = new Float64Array(run.config.connections);
   }
 
-  *client(slot: number): Coroutine {
+  /**
+   * Connections one after the other until the run stops; `once`: a single one, whose failure is thrown. One generator for
+   * all of it: each `yield*` on the way to an operation would be made and resumed for each connection.
+   */
+  *client(slot: number, once = false): Coroutine {
     const run = this.#run;
-    while (!run.stopped) {
+    const exchange = this.#exchange;
+    const started = this.#started;
+    const { k, config, waitingSince } = run;
+    do {
+      let conn: Connection | null = null;
+      let failure: unknown = null;
       try {
-        yield* this.one(slot);
+        started[slot] = k.now;
+        conn = yield* k.connect(config.address, { timeout: config.timeout * 1000 });
+        run.connections[slot] = conn;
+        run.connected++;
+        waitingSince[slot] = started[slot]!;
+        exchange.restart(slot);
+        yield* conn.push(exchange.compose(slot, 1));
+        for (let answered = 0; answered < 1; ) {
+          const buffer = yield* conn.pop();
+          if (buffer === null) throw peerClosed();
+          const count = exchange.absorb(slot, buffer);
+          buffer.release();
+          if (count < 0) throw nonsense();
+          answered += count;
+        }
+        run.answered(k.now - started[slot]!, 1);
       } catch (error) {
-        run.failed(error);
-        if (!run.stopped) yield* run.k.sleep(RETRY_MS);
+        failure = error;
+      } finally {
+        if (conn !== null) this.#end(slot, conn);
       }
-    }
+      if (failure === null) continue;
+      if (once) throw failure;
+      run.failed(failure);
+      if (!run.stopped) yield* k.sleep(RETRY_MS);
+    } while (!once && !run.stopped);
   }
 
-  /** One connection from beginning to end. */
-  *one(slot: number): Coroutine {
+  #end(slot: number, conn: Connection): void {
     const run = this.#run;
-    const { k, config } = run;
-    const start = k.now;
-    const conn = yield* k.connect(config.address, { timeout: config.timeout * 1000 });
-    run.connections[slot] = conn;
-    run.connected++;
-    run.waitingSince[slot] = start;
-    try {
-      this.#exchange.restart(slot);
-      yield* this.#talk(slot, conn);
-      run.answered(k.now - start, 1);
-    } finally {
-      run.connected--;
-      run.connections[slot] = null;
-      run.waitingSince[slot] = -1;
-      if (run.config.reset) conn.abort();
-      else conn.close();
-    }
-  }
-
-  *#talk(slot: number, conn: Connection): Coroutine {
-    yield* conn.push(this.#exchange.compose(slot, 1));
-    for (let answered = 0; answered < 1; ) {
-      const buffer = yield* conn.pop();
-      if (buffer === null) throw peerClosed();
-      const count = this.#exchange.absorb(slot, buffer);
-      buffer.release();
-      if (count < 0) throw nonsense();
-      answered += count;
-    }
+    run.connected--;
+    run.connections[slot] = null;
+    run.waitingSince[slot] = -1;
+    if (run.config.reset) conn.abort();
+    else conn.close();
   }
 
   /** The watchdog gave the connection up. */

@@ -256,7 +256,7 @@ function makeClients(run: Run): Clients & { paced?: PacedTarget; settle?: () => 
   if (config.protocol === 'connect') {
     const connects = new Connects(run, exchange);
     return {
-      open: (slot) => connects.one(slot),
+      open: (slot) => connects.client(slot, true),
       client: (slot) => connects.client(slot),
       expire(slot) {
         run.errors.timeout++;

@@ -18,6 +18,7 @@ export class Closing implements Timed {
   readonly #timers: Timers;
   readonly #now: () => number;
   readonly #connections: Connection[] = [];
+  /** When each was closed, by TCP's clock. */
   readonly #since: number[] = [];
   #timer = -1;
   /** The list is looked through when it has grown to this: connections that are over are let go of while they are young. */
@@ -34,9 +35,11 @@ export class Closing implements Timed {
     if (c.unsent > 0) c.userTimeoutMs = linger > 0 ? linger * 1000 : SEND_TIMEOUT_MS;
     c.close();
     if (isOver(c)) return;
-    if (this.#connections.length >= this.#full) this.#sweep(this.#now());
+    // Its TCP's clock is right, since a call from outside of a turn sets it (Core.touch).
+    const { nowMs } = c.tcp;
+    if (this.#connections.length >= this.#full) this.#sweep(nowMs);
     this.#connections.push(c);
-    this.#since.push(this.#now());
+    this.#since.push(nowMs);
     if (this.#timer < 0) this.#timer = this.#timers.schedule(this.#now() + SWEEP_MS, this);
   }
 
@@ -48,19 +51,18 @@ export class Closing implements Timed {
   }
 
   expired(): void {
-    const now = this.#now();
-    this.#sweep(now);
-    this.#timer = this.#connections.length === 0 ? -1 : this.#timers.schedule(now + SWEEP_MS, this);
+    if (this.#connections.length > 0) this.#sweep(this.#connections[0]!.tcp.nowMs);
+    this.#timer = this.#connections.length === 0 ? -1 : this.#timers.schedule(this.#now() + SWEEP_MS, this);
   }
 
-  #sweep(now: number): void {
+  #sweep(nowMs: number): void {
     const connections = this.#connections;
     let kept = 0;
     for (let i = 0; i < connections.length; i++) {
       const c = connections[i]!;
       if (isOver(c)) continue;
       // Everything has arrived there, and the peer was given time to take it: from now on it hears that nobody reads.
-      if (c.state === TcpState.FIN_WAIT_2 && now - this.#since[i]! >= LINGER_MS) {
+      if (c.state === TcpState.FIN_WAIT_2 && ((nowMs - this.#since[i]!) | 0) >= LINGER_MS) {
         c.discarding = false;
         continue;
       }

@@ -24,6 +24,10 @@ const Phase = { IDLE: 0, CONNECTING: 1, OPEN: 2, LISTENING: 3 } as const;
 const ANY4: IpWords = { family: 4, w0: 0, w1: 0, w2: 0, w3: 0 };
 const ANY6: IpWords = { family: 6, w0: 0, w1: 0, w2: 0, w3: 0 };
 
+const EMPTY = new Flow();
+/** The ends of a connection that is being begun. */
+const scratch = new Flow();
+
 export class StreamQueue {
   readonly core: Core;
   /** The core's own, shared with others, until one is set. */
@@ -133,11 +137,12 @@ export class StreamQueue {
     const { core } = this;
     const { words, port } = readEndpoint(this.family, address, 'connect');
     if (port === 0) throw systemError(ERRNO.ECONNREFUSED, 'connect', about);
-    const flow = new Flow();
+    // TCP copies it.
+    const flow = scratch.copy(EMPTY);
     const bound = this.#bound;
     // Nobody is "any address" but this host itself (as Linux has it).
-    const loopback = words.family === 4 ? { ...words, w3: 0x7f000001 } : { ...words, w3: 1 };
-    setRemote(flow, isAny(words) ? loopback : words, port);
+    if (isAny(words)) setRemote(flow, { ...words, w3: words.family === 4 ? 0x7f000001 : 1 }, port);
+    else setRemote(flow, words, port);
     if (bound !== null) {
       const { family, w0, w1, w2, w3 } = bound.words;
       if (!isAny(bound.words)) {

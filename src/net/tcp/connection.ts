@@ -146,6 +146,8 @@ export class Connection implements Timed {
   /** The last ICMP error that did not end it (RFC 9293 3.9.2.2); becomes `error` when it times out. */
   softError = 0;
   listener: Listener | null = null;
+  /** Of its flow, while it is in the table. */
+  hash = 0;
   iss = 0;
   irs = 0;
   /** Window scaling is in use; the shift of windows in segments received and sent. */

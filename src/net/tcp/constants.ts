@@ -38,7 +38,7 @@ export const Phase = { OPEN: 0, RECOVERY: 1, LOSS: 2 } as const;
 export const Retransmit = { NONE: 0, TIMEOUT: 1, PROBE: 2, REORDER: 3, PERSIST: 4 } as const;
 
 /** What the slow timer of a connection stands for. */
-export const Life = { NONE: 0, KEEP_ALIVE: 1, FIN_WAIT_2: 2, TIME_WAIT: 3 } as const;
+export const Life = { NONE: 0, KEEP_ALIVE: 1, FIN_WAIT_2: 2 } as const;
 
 /** Upper bound of windows, so that differences of sequence numbers stay meaningful (RFC 7323 2.3). */
 export const MAX_WINDOW = 1 << 30;

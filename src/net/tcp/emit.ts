@@ -210,7 +210,7 @@ function send(tcp: Tcp, flow: Flow, packet: HeapBuffer, length: number): void {
   tcp.output.transmit(flow, packet, null, 0, 0);
 }
 
-/** Sends a bare segment for which there need be no connection: a reset, or an acknowledgement in TIME_WAIT's name. */
+/** Sends a bare segment for which there need be no connection: a reset, or an acknowledgement of a connection half open. */
 export function emitBare(tcp: Tcp, flow: Flow, seq: number, ack: number, flags: number, window: number): void {
   const packet = tcp.heap.tryAlloc(HEADROOM + TCP_HEADER_BYTES) ?? tcp.takeReserve();
   if (packet === null) {
@@ -221,6 +221,30 @@ export function emitBare(tcp: Tcp, flow: Flow, seq: number, ack: number, flags: 
   putTcpHeader(packet.view, at, flow.localPort, flow.remotePort, seq, ack, TCP_HEADER_BYTES, flags, window);
   if ((flags & Flag.RST) !== 0) tcp.counters.resetsOut++;
   send(tcp, flow, packet, TCP_HEADER_BYTES);
+}
+
+/** Sends an acknowledgement in the name of a connection in TIME_WAIT, which is none any more. */
+export function emitForgotten(
+  tcp: Tcp,
+  flow: Flow,
+  seq: number,
+  ack: number,
+  window: number,
+  timestamps: boolean,
+  tsVal: number,
+  tsEcr: number,
+): void {
+  const packet = tcp.heap.tryAlloc(HEADROOM + TCP_HEADER_BYTES + TIMESTAMP_BYTES) ?? tcp.takeReserve();
+  if (packet === null) {
+    tcp.counters.noBuffer++;
+    return;
+  }
+  const { view } = packet;
+  const at = packet.base + HEADROOM;
+  const length = TCP_HEADER_BYTES + (timestamps ? TIMESTAMP_BYTES : 0);
+  if (timestamps) putTimestamps(view, at + TCP_HEADER_BYTES, tsVal, tsEcr);
+  putTcpHeader(view, at, flow.localPort, flow.remotePort, seq, ack, length, Flag.ACK, window);
+  send(tcp, flow, packet, length);
 }
 
 /** Sends a SYN-ACK whose sequence number and timestamp are all that is remembered (RFC 4987 3.6). */

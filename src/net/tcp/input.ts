@@ -141,11 +141,6 @@ function unacceptable(c: Connection, segment: TcpSegment, first: number, window:
     c.tcp.wantOutput(c);
     return true;
   }
-  if (c.state === TcpState.TIME_WAIT) {
-    if ((flags & Flag.FIN) !== 0) armLife(c, Life.TIME_WAIT, c.tcp.config.timeWaitMs);
-    challenge(c);
-    return false;
-  }
   if (segment.dataLength > 0 || (flags & Flag.FIN) !== 0) {
     // A retransmission that crossed our acknowledgement: no part of an ACK storm, so it is always answered.
     if (first < 0 && segment.dataLength > 0 && c.sackEnabled) {
@@ -191,8 +186,6 @@ function resetArrives(c: Connection, segment: TcpSegment): void {
     challenge(c);
     return;
   }
-  // RFC 1337: a connection in TIME_WAIT is not ended by a reset.
-  if (c.state === TcpState.TIME_WAIT) return;
   tcp.counters.resetsIn++;
   if (c.state === TcpState.SYN_RECEIVED) tcp.destroy(c, ERRNO.ECONNREFUSED);
   else if (c.state === TcpState.CLOSING || c.state === TcpState.LAST_ACK) tcp.destroy(c, 0);
@@ -244,11 +237,6 @@ function acknowledgementArrives(c: Connection, segment: TcpSegment): boolean {
       return false;
     case TcpState.LAST_ACK:
       tcp.destroy(c, 0);
-      return false;
-    case TcpState.TIME_WAIT:
-      if ((segment.flags & Flag.FIN) === 0) return false;
-      armLife(c, Life.TIME_WAIT, tcp.config.timeWaitMs);
-      challenge(c);
       return false;
     default:
       return true;

@@ -13,21 +13,22 @@ const COOKIE_TICK_BITS = 16;
 export const COOKIE_LIFE_MS = 2 << COOKIE_TICK_BITS;
 const COOKIE_MAC = 0xffffff;
 
-const Use = { NUMBERS: 1, COOKIE: 2 } as const;
-
-function fill(flow: Flow, use: number): number {
-  message[0] = (use << 8) | flow.family;
-  message[1] = (flow.localPort << 16) | flow.remotePort;
-  message[2] = flow.local3;
-  message[3] = flow.remote3;
-  if (flow.family === 4) return 4;
-  message[4] = flow.local0;
-  message[5] = flow.local1;
-  message[6] = flow.local2;
-  message[7] = flow.remote0;
-  message[8] = flow.remote1;
-  message[9] = flow.remote2;
-  return 10;
+/**
+ * Both ends of a flow. The length of a message, which is hashed with it, says what it is for: 3 or 9 words (IPv4, IPv6) for
+ * sequence numbers and timestamps, 5 or 11 for cookies.
+ */
+function fill(flow: Flow): number {
+  message[0] = (flow.localPort << 16) | flow.remotePort;
+  message[1] = flow.local3;
+  message[2] = flow.remote3;
+  if (flow.family === 4) return 3;
+  message[3] = flow.local0;
+  message[4] = flow.local1;
+  message[5] = flow.local2;
+  message[6] = flow.remote0;
+  message[7] = flow.remote1;
+  message[8] = flow.remote2;
+  return 9;
 }
 
 /**
@@ -35,7 +36,7 @@ function fill(flow: Flow, use: number): number {
  * ({@link hashedTimestampOffset}): a hash costs more than the rest of the choice.
  */
 export function initialSequence(flow: Flow, secret: Int32Array, clock4us: number): number {
-  return (sipHash(secret, fill(flow, Use.NUMBERS)) + clock4us) | 0;
+  return (sipHash(secret, fill(flow)) + clock4us) | 0;
 }
 
 /** The {@link timestampOffset} of the flow of the last {@link initialSequence}. */
@@ -45,12 +46,12 @@ export function hashedTimestampOffset(): number {
 
 /** What is added to our clock in the timestamps of a flow; the same for each of its incarnations, so that they grow. */
 export function timestampOffset(flow: Flow, secret: Int32Array): number {
-  sipHash(secret, fill(flow, Use.NUMBERS));
+  sipHash(secret, fill(flow));
   return sipHigh();
 }
 
 function cookieMac(flow: Flow, secret: Int32Array, peerIss: number, tick: number, mss: number): number {
-  const words = fill(flow, Use.COOKIE);
+  const words = fill(flow);
   message[words] = peerIss;
   message[words + 1] = (tick << 3) | mss;
   return sipHash(secret, words + 2) & COOKIE_MAC;

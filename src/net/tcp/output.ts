@@ -10,7 +10,7 @@ import { emit, emitSyn, RESERVE_DATA } from './emit.ts';
 import { pipe } from './recovery.ts';
 import { currentRto } from './rto.ts';
 import { Mark, Rec } from './sent-records.ts';
-import { armRetransmit, armTimeout, rearmRetransmit } from './timers.ts';
+import { armEarly, armRetransmit, armTimeout, rearmRetransmit } from './timers.ts';
 
 /** Sends what may be sent now. */
 export function flushConnection(c: Connection): void {
@@ -35,6 +35,7 @@ export function sendSyn(c: Connection): void {
   c.waitingSince = c.tcp.nowMs;
   // Without a buffer it is lost, as in the network.
   emitSyn(c);
+  armEarly(c);
   armTimeout(c);
 }
 

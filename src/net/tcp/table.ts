@@ -10,8 +10,10 @@ const FIRST_SLOTS = 256;
 
 export class ConnectionTable {
   size = 0;
-  /** Connections by local port. */
+  /** Connections by local port, those in TIME_WAIT included. */
   readonly onPort = new Int32Array(65536);
+  /** A bit for each port that has any: a port is chosen by chance, and these lie in the cache. */
+  readonly #busyPorts = new Int32Array(65536 >> 5);
   readonly #key0: number;
   readonly #key1: number;
   #mask = FIRST_SLOTS - 1;
@@ -45,9 +47,25 @@ export class ConnectionTable {
   add(connection: Connection): void {
     if (2 * this.size > this.#mask) this.#grow();
     const { flow } = connection;
-    this.#put(connection, this.hash(flow));
+    connection.hash = this.hash(flow);
+    this.#put(connection, connection.hash);
     this.size++;
-    this.onPort[flow.localPort] = this.onPort[flow.localPort]! + 1;
+    this.countPort(flow.localPort, 1);
+  }
+
+  /** One connection more, or one less, has this local port. */
+  countPort(port: number, change: number): void {
+    const count = this.onPort[port]! + change;
+    this.onPort[port] = count;
+    const word = port >> 5;
+    const bit = 1 << (port & 31);
+    this.#busyPorts[word] = count === 0 ? this.#busyPorts[word]! & ~bit : this.#busyPorts[word]! | bit;
+  }
+
+  /** The first port without connections of those from `port` on whose bits lie in one word; -1 where each has some. */
+  unusedPort(port: number): number {
+    const free = ~this.#busyPorts[port >> 5]! & (-1 << (port & 31));
+    return free === 0 ? -1 : (port & ~31) + 31 - Math.clz32(free & -free);
   }
 
   #put(connection: Connection, hash: number): void {
@@ -61,13 +79,13 @@ export class ConnectionTable {
   remove(connection: Connection): void {
     const mask = this.#mask;
     const { flow } = connection;
-    let slot = this.hash(flow) & mask;
+    let slot = connection.hash & mask;
     while (this.#connections[slot] !== connection) {
       if (this.#connections[slot] === null) return;
       slot = (slot + 1) & mask;
     }
     this.size--;
-    this.onPort[flow.localPort] = this.onPort[flow.localPort]! - 1;
+    this.countPort(flow.localPort, -1);
     for (let next = (slot + 1) & mask; this.#connections[next] !== null; next = (next + 1) & mask) {
       const home = this.#hashes[next]! & mask;
       if (((next - home) & mask) >= ((next - slot) & mask)) {

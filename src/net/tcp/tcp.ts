@@ -11,7 +11,7 @@ import { Flag, TCP_HEADER_BYTES, TcpSegment } from '../wire/tcp.ts';
 import { DEFAULT_TCP_CONFIG, type TcpConfig, TcpCounters } from './config.ts';
 import type { CongestionControl } from './congestion.ts';
 import { Connection } from './connection.ts';
-import { Life, Phase, TcpEvent, TcpState } from './constants.ts';
+import { Phase, TcpEvent, TcpState } from './constants.ts';
 import { cubic } from './cubic.ts';
 import { emit, emitBare, pseudoSum, RESERVE_DATA } from './emit.ts';
 import { listenArrives, startSending, windowShift } from './handshake.ts';
@@ -23,7 +23,8 @@ import { flushConnection, sendSyn } from './output.ts';
 import { markLost } from './recovery.ts';
 import { Rec } from './sent-records.ts';
 import { ConnectionTable } from './table.ts';
-import { armLife, stopTimers } from './timers.ts';
+import { TimeWait } from './time-wait.ts';
+import { stopTimers } from './timers.ts';
 
 /** HEADROOM, a header, every option, and a little data. */
 const RESERVE_BYTES = HEADROOM + 60 + RESERVE_DATA;
@@ -52,6 +53,7 @@ export class Tcp {
   readonly config: TcpConfig;
   readonly counters = new TcpCounters();
   readonly table: ConnectionTable;
+  readonly timeWait = new TimeWait(this);
   readonly congestion: CongestionControl;
   /** The clock as 32-bit integers that wrap: ms, µs, and 4 µs for sequence numbers. */
   nowMs = 0;
@@ -61,8 +63,6 @@ export class Tcp {
   acceptsPartial = false;
   /** Packets held out of order, on all connections. */
   outOfOrderHeld = 0;
-  /** Connections in TIME_WAIT. */
-  timeWaiting = 0;
   /** Asked for each port that an outgoing connection would choose; false: another is tried. Null: all are free to use. */
   mayUsePort: ((port: number) => boolean) | null = null;
   readonly #random: () => number;
@@ -123,12 +123,22 @@ export class Tcp {
       counters.badChecksum++;
       return;
     }
-    if (connection === null) {
-      const opened = this.#strayArrives(segment, flow, null);
-      // The segment that ends a handshake by cookie may carry data.
-      if (opened !== null && segment.length > 0) segmentArrives(opened, segment, packet);
-    } else if (connection.state === TcpState.TIME_WAIT && this.#reuses(connection, segment, flow)) return;
-    else segmentArrives(connection, segment, packet);
+    if (connection !== null) {
+      segmentArrives(connection, segment, packet);
+      return;
+    }
+    const waiting = this.timeWait.find(flow);
+    let leastIss: number | null = null;
+    if (waiting >= 0) {
+      if (!this.timeWait.isNewer(waiting, segment) || this.#listeners.find(flow) === null) {
+        this.timeWait.arrives(waiting, segment, flow);
+        return;
+      }
+      leastIss = this.timeWait.replace(waiting);
+    }
+    const opened = this.#strayArrives(segment, flow, leastIss);
+    // The segment that ends a handshake by cookie may carry data.
+    if (opened !== null && segment.length > 0) segmentArrives(opened, segment, packet);
   }
 
   /** RFC 9293 3.10.7.1 and 3.10.7.2. */
@@ -140,21 +150,6 @@ export class Tcp {
     if ((segment.flags & Flag.ACK) !== 0) emitBare(this, flow, segment.ack, 0, Flag.RST, 0);
     else emitBare(this, flow, 0, (segment.seq + segment.length) | 0, Flag.RST | Flag.ACK, 0);
     return null;
-  }
-
-  /** RFC 9293 3.6.1 and RFC 6191: a SYN that is certainly newer ends TIME_WAIT. */
-  #reuses(old: Connection, segment: TcpSegment, flow: Flow): boolean {
-    if ((segment.flags & (Flag.SYN | Flag.RST | Flag.ACK)) !== Flag.SYN) return false;
-    const newer =
-      old.tsEnabled && segment.hasTimestamps && segment.tsVal !== old.tsRecent
-        ? ((segment.tsVal - old.tsRecent) | 0) > 0
-        : ((segment.seq - old.rcvNxt) | 0) > 0;
-    if (!newer || this.#listeners.find(flow) === null) return false;
-    const leastIss = (old.sndNxt + 65537) | 0;
-    this.counters.timeWaitReused++;
-    this.destroy(old, 0);
-    this.#strayArrives(segment, flow, leastIss);
-    return true;
   }
 
   /** A buffer for a header with its options and a little data, kept back for when the heap is used up; null where those are used up too. */
@@ -176,6 +171,7 @@ export class Tcp {
       this.destroy(connection, 0);
       connection.close();
     }
+    this.timeWait.clear();
     for (const buffer of this.#reserve.splice(0)) buffer.release();
   }
 
@@ -253,18 +249,14 @@ export class Tcp {
     c.flow.copy(ends);
     c.flow.route = -1;
     configure?.(c);
-    let leastIss = 0;
-    const old = c.flow.localPort === 0 ? this.#choosePort(c.flow) : this.table.find(c.flow);
-    if (old !== null) {
-      if (!this.#mayReplace(old)) throw systemError(ERRNO.EADDRINUSE, 'connect', `port ${c.flow.localPort}`);
-      leastIss = (old.sndNxt + 65537) | 0;
-      this.counters.timeWaitReused++;
-      this.destroy(old, 0);
-    }
+    if (c.flow.localPort !== 0 && this.table.find(c.flow) !== null) throw inUse(c.flow);
+    const old = c.flow.localPort === 0 ? this.#choosePort(c.flow) : this.timeWait.find(c.flow);
+    if (old >= 0 && !this.timeWait.mayReplace(old)) throw inUse(c.flow);
+    const leastIss = old >= 0 ? this.timeWait.replace(old) : null;
     c.flow.pseudo = pseudoSum(c.flow);
     c.iss = initialSequence(c.flow, this.secret, this.clock4us);
     c.tsOffset = hashedTimestampOffset();
-    if (old !== null && ((c.iss - leastIss) | 0) < 0) c.iss = leastIss;
+    if (leastIss !== null && ((c.iss - leastIss) | 0) < 0) c.iss = leastIss;
     c.rcvScale = windowShift(c.receiveBuffer);
     c.mss = this.pathMss(c.flow);
     startSending(c);
@@ -275,30 +267,29 @@ export class Tcp {
     return c;
   }
 
-  /** Our own TIME_WAIT may be left early when timestamps tell old segments from new ones (RFC 6191, RFC 7323). */
-  #mayReplace(old: Connection): boolean {
-    return old.state === TcpState.TIME_WAIT && old.tsEnabled && ((this.nowMs - old.lastHeardMs) | 0) >= 1000;
-  }
-
   /**
    * RFC 6056, algorithm 1: the first free port from one by chance on. One without any connection is sought for a while
-   * first, since it is found by one look; gives the connection in TIME_WAIT whose place is taken, if any.
+   * first, since it is found by one look; gives the record in TIME_WAIT whose place is taken, -1 for none.
    */
-  #choosePort(flow: Flow): Connection | null {
+  #choosePort(flow: Flow): number {
     const { firstPort, lastPort } = this.config;
-    const { onPort } = this.table;
     const count = lastPort - firstPort + 1;
     // A small integer from here on: a port that V8 computed as a double makes a box of it in every flow.
     const start = ((this.#random() >>> 0) % count) | 0;
-    const looks = Math.min(count, UNUSED_PORT_LOOKS);
-    for (let i = 0; i < looks; i++) {
-      flow.localPort = firstPort + ((start + i) % count);
-      if (onPort[flow.localPort] === 0 && this.#mayUse(flow.localPort)) return null;
+    for (let port = firstPort + start, looks = 0; looks < UNUSED_PORT_LOOKS; looks++) {
+      const unused = this.table.unusedPort(port);
+      if (unused >= 0 && unused <= lastPort && this.#mayUse(unused)) {
+        flow.localPort = unused;
+        return -1;
+      }
+      port = unused < 0 ? (port | 31) + 1 : unused + 1;
+      if (port > lastPort) port = firstPort;
     }
     for (let i = 0; i < count; i++) {
       flow.localPort = firstPort + ((start + i) % count);
-      const old = this.table.find(flow);
-      if (old !== null && !this.#mayReplace(old)) continue;
+      if (this.table.find(flow) !== null) continue;
+      const old = this.timeWait.find(flow);
+      if (old >= 0 && !this.timeWait.mayReplace(old)) continue;
       if (this.#mayUse(flow.localPort)) return old;
     }
     throw systemError(ERRNO.EADDRNOTAVAIL, 'connect', undefined, `ports ${firstPort} to ${lastPort} are in use`);
@@ -400,19 +391,20 @@ export class Tcp {
     this.destroy(c, errno);
   }
 
+  /** Both sides have closed. What its owner still holds is what it has not read; what still comes is answered from a record. */
   enterTimeWait(c: Connection): void {
-    if (this.timeWaiting >= this.config.maxTimeWait) {
+    if (this.timeWait.size >= this.config.maxTimeWait) {
       this.counters.timeWaitOverflows++;
       if (c.ackNow) this.ackAtOnce(c);
       this.destroy(c, 0);
       return;
     }
-    this.timeWaiting++;
     stopTimers(c);
     this.#release(c);
+    this.table.remove(c);
+    this.timeWait.add(c);
     c.state = TcpState.TIME_WAIT;
     c.phase = Phase.OPEN;
-    armLife(c, Life.TIME_WAIT, this.config.timeWaitMs);
     this.raise(c, TcpEvent.CLOSED);
   }
 
@@ -437,11 +429,10 @@ export class Tcp {
     const { state, listener } = c;
     if (state === TcpState.CLOSED) return;
     stopTimers(c);
-    this.table.remove(c);
+    if (state !== TcpState.TIME_WAIT) this.table.remove(c);
     c.state = TcpState.CLOSED;
     c.error = errno;
     this.#release(c);
-    if (state === TcpState.TIME_WAIT) this.timeWaiting--;
     if (listener !== null) {
       if (state === TcpState.SYN_RECEIVED) listener.halfOpen--;
       else listener.remove(c);
@@ -450,6 +441,10 @@ export class Tcp {
       c.events = 0;
     } else if (state !== TcpState.TIME_WAIT) this.raise(c, TcpEvent.CLOSED);
   }
+}
+
+function inUse(flow: Flow): Error {
+  return systemError(ERRNO.EADDRINUSE, 'connect', `port ${flow.localPort}`);
 }
 
 /** RFC 5927 4.1: an ICMP message about data we do not have in flight is forged or late. */

@@ -37,6 +37,16 @@ export function armTimer(c: Connection): void {
   c.timer = tcp.timers.schedule(tcp.deadline(at), c);
 }
 
+/**
+ * Arms a new connection for when it may first have to acknowledge something, though its SYN has longer. A short connection
+ * then is armed once and disarmed once; a longer one is woken once for nothing.
+ */
+export function armEarly(c: Connection): void {
+  const { tcp } = c;
+  c.timerAt = (tcp.nowMs + tcp.config.delayedAckMs) | 0;
+  c.timer = tcp.timers.schedule(tcp.deadline(c.timerAt), c);
+}
+
 export function stopTimers(c: Connection): void {
   c.retransmitKind = Retransmit.NONE;
   c.ackDelayed = false;

@@ -111,6 +111,23 @@ test('the table finds what is in it and nothing else, through growth and removal
   );
 });
 
+test('a port without connections is found by its bit', () => {
+  const table = new ConnectionTable(7, 9);
+  assert.equal(table.unusedPort(32768), 32768);
+  for (let port = 32768; port < 32799; port++) table.countPort(port, 1);
+  assert.equal(table.unusedPort(32768), 32799);
+  table.countPort(32799, 1);
+  assert.equal(table.unusedPort(32768), -1);
+  table.countPort(32770, 1);
+  table.countPort(32770, -1);
+  assert.equal(table.unusedPort(32768), -1, 'one connection of two is left');
+  table.countPort(32770, -1);
+  assert.equal(table.unusedPort(32768), 32770);
+  assert.equal(table.unusedPort(32771), -1, 'those before it are not looked at');
+  table.countPort(65535, 1);
+  assert.equal(table.unusedPort(65535), -1);
+});
+
 test('IPv6 flows are told apart by every word and by scope', () => {
   const table = new ConnectionTable(7, 9);
   const flow = new Flow().setLocal(new Uint8Array(16).fill(1), 80).setRemote(new Uint8Array(16).fill(2), 9);
