@@ -57,7 +57,7 @@ export class Loader {
    */
   prefetch(node: ViewNode, credential: Credential | null): void {
     const { type, size } = node.attributes;
-    if (type !== FileType.regular || size > PREFETCH_BYTES || node.data?.unwritten) return;
+    if (type !== FileType.regular || size > PREFETCH_BYTES || node.data?.unwritten || isResized(node)) return;
     for (const wait of this.#start(node, 0, size, credential, true)) wait.catch(() => {});
   }
 
@@ -142,8 +142,9 @@ export class Loader {
       const wroteBefore = node.ownDoneAt;
       const { data, eof, attributes } = await view.server.read(handle, at, end - at, view.call(credential));
       view.accept(node, attributes, asked);
-      // Data of a state that is gone, or read while our own WRITE was under way: not to be kept. The reader looks again.
-      if (node.epoch !== epoch || node.ownDoneAt !== wroteBefore) return Infinity;
+      // Data of a state that is gone, or read while our own WRITE was under way: not to be kept. The reader looks again. Nor is
+      // data kept that an assumed change of the size will cut off: it would be there again when the file grows.
+      if (node.epoch !== epoch || node.ownDoneAt !== wroteBefore || isResized(node)) return Infinity;
       const cached = view.dataOf(node);
       cached.fill(at, data);
       giveBack(data);
@@ -158,6 +159,11 @@ export class Loader {
     }
     return Infinity;
   }
+}
+
+/** Whether a change of its size is assumed that the server may not have made yet. */
+function isResized({ patches }: ViewNode): boolean {
+  return patches.some(({ size }) => size !== undefined);
 }
 
 function findLoad(loads: Set<Load> | undefined, at: number): Load | null {

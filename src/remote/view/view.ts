@@ -205,9 +205,20 @@ export class View {
     return node;
   }
 
-  /** Takes attributes that were asked for. A change that no request of ours explains was made by somebody else. */
-  accept(node: ViewNode, attributes: Attributes | null, asked: Asked): void {
-    if (attributes === null || node.handle === null || this.#older(node, attributes, asked, true)) return;
+  /**
+   * Takes attributes that were asked for. A change that no request of ours explains was made by somebody else.
+   * @returns false where they may be of before a change of ours or of after it, and nothing tells which: they are not kept
+   */
+  accept(node: ViewNode, attributes: Attributes | null, asked: Asked): boolean {
+    if (attributes === null || node.handle === null) return true;
+    if (this.#mayBeEither(node, asked)) return false;
+    this.acceptMade(node, attributes, asked);
+    return true;
+  }
+
+  /** The same of what our own request said of the object that it made: it is of before whatever was sent behind it. */
+  acceptMade(node: ViewNode, attributes: Attributes, asked: Asked): void {
+    if (this.#older(node, attributes, asked, true)) return;
     const changed = !sameChange(node.said, attributes);
     if (changed && node.ownInFlight === 0 && node.ownDoneAt <= asked.sequence) this.#foreignChange(node);
     this.#vouch(node, attributes, asked, changed);
@@ -411,6 +422,16 @@ export class View {
   }
 
   // ---- the rules
+
+  /**
+   * Whether an answer came to a question that was under way together with a change of ours which can be seen in it only by the
+   * number of links: one that the server executes now and that is assumed on top of what it says, or one of which it did not say
+   * what has become of the object.
+   */
+  #mayBeEither(node: ViewNode, asked: Asked): boolean {
+    if (node.unsaid && asked.sequence < node.ownDoneAt) return true;
+    return node.ownInFlight > 0 && node.patches.some(({ links }) => links !== undefined);
+  }
 
   /**
    * Whether an answer is older than what is known: it was asked before that was accepted, and its change time is earlier, or

@@ -36,8 +36,6 @@ export interface Copy {
 export class TracerCore {
   readonly options: LaunchOptions;
   readonly emit: (event: ProcessEvent) => void;
-  /** Asks for a call of `retryOutput` a little later. */
-  readonly later: () => void;
   readonly injector = new Injector();
   readonly output: WithheldOutput;
   readonly tracees = new Map<Pid, Tracee>();
@@ -70,13 +68,17 @@ export class TracerCore {
   nextCheckpoint = 1;
   /** Looks at a process that stands before a call; set by the tracer. */
   onEntry: (tracee: Tracee) => void = () => {};
+  readonly #later: () => void;
+  /** A call of `retryOutput` has been asked for and has not come. */
+  #retrying = false;
   readonly #names: string[] = [];
   readonly #started = performance.now();
 
+  /** @param later has `retryOutput` called a little later */
   constructor(options: LaunchOptions, emit: (event: ProcessEvent) => void, later: () => void) {
     this.options = options;
     this.emit = emit;
-    this.later = later;
+    this.#later = later;
     this.output = new WithheldOutput(process.pid);
     this.call = new TracedCall({
       mounts: options.mounts ?? [],
@@ -152,7 +154,15 @@ export class TracerCore {
     this.go(tracee);
   }
 
+  /** Asks for a call of `retryOutput` a little later: one, however many wait for it, since each asks again. */
+  later(): void {
+    if (this.#retrying) return;
+    this.#retrying = true;
+    this.#later();
+  }
+
   retryOutput(): void {
+    this.#retrying = false;
     if (this.output.flush()) this.later();
     for (const tracee of this.tracees.values()) {
       if (tracee.hold === Hold.OUTPUT) this.go(tracee, tracee.stopSignal);
@@ -276,13 +286,14 @@ export class TracerCore {
     return !hasBit(statusField(tracee.pid, 'SigCgt'), signal) && !hasBit(statusField(tracee.pid, 'SigIgn'), signal);
   }
 
+  /**
+   * Whether the pipe is undone with whatever may undo the process: then what it writes there or takes from there is, too. Not so
+   * of a child whose parent has taken a checkpoint since the pipe was made, although it has none of its own: undone alone, it
+   * would leave what it wrote, and before the withheld output of its parent.
+   */
   #isInside(name: string, tracee: Tracee): boolean {
     const since = this.pipes.get(name);
-    if (!since) return false;
-    // Made after everything that could be undone of this process alone.
-    return (
-      tracee.checkpoints.every((checkpoint) => since.has(checkpoint)) && dependencies(tracee).some((c) => since.has(c))
-    );
+    return since !== undefined && isSpeculative(tracee) && dependencies(tracee).every((one) => since.has(one));
   }
 }
 

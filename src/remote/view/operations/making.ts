@@ -132,7 +132,7 @@ export class Make extends Changing<LookupAnswer> {
     else {
       view.nodes.settle(node, handle);
       node.pending = null;
-      view.accept(node, attributes, asked);
+      view.acceptMade(node, attributes, asked);
     }
     view.unpatch(directory, this.#patch);
     view.acceptOwn(directory, wcc, asked);

@@ -116,7 +116,10 @@ export class Getattr extends Reading<AttributesAnswer> {
     if (node.data?.unsent) await view.writeBack.send(node);
     if (view.attributesMs(node) <= 0) {
       const asked = view.ask();
-      view.accept(node, await view.server.getattr(handle, view.call(this.credential, signal)), asked);
+      const said = await view.server.getattr(handle, view.call(this.credential, signal));
+      if (!view.accept(node, said, asked)) {
+        return { node, attributes: said, size: Math.max(said.size, node.writeEnd), validMs: 0 };
+      }
       // Changes assumed since then are not what was asked for.
       if (node.assumed > 0) return { node, attributes: node.said, size: node.said.size, validMs: 0 };
     }
@@ -246,12 +249,9 @@ export class Open extends Reading<OpenAnswer> {
     if ((bits & ~(AccessBit.read | AccessBit.execute)) === 0) view.loader.prefetch(node, this.credential);
     const { granted, attributes } = await answered;
     if (!this.#wanted.some((set) => (granted & set) === set)) throw new ErrnoError(ERRNO.EACCES);
-    if (attributes !== null) view.accept(node, attributes, asked);
-    else {
-      const again = view.ask();
-      view.accept(node, await view.server.getattr(handle, options), again);
-    }
-    return this.#answer();
+    const again = attributes === null ? view.ask() : asked;
+    const said = attributes ?? (await view.server.getattr(handle, options));
+    return view.accept(node, said, again) ? this.#answer() : { node, attributes: said };
   }
 
   #answer(): OpenAnswer {
