@@ -30,8 +30,8 @@ const POISON = 0xdb;
  * (unless it called {@link HeapBuffer.retain} first).
  */
 export class HeapBuffer {
-  // In this order what every message touches lies in one line of the cache, and numbers begin as numbers: of a field that
-  // begins undefined V8 never knows that it is one.
+  // What every message touches first; numbers begin as numbers: of a field that begins undefined V8 never knows that it is
+  // one.
   /** The whole region's bytes. Hot code reads `memory[offset + i]`; it is the same object for every buffer of a heap. */
   readonly memory: Uint8Array;
   /** The same bytes, for numbers of several of them; also one object for every buffer. */

@@ -33,6 +33,45 @@ function wireOf({ datapath }: End): ReturnType<typeof wire>[0] {
 }
 
 describe('two kernels on a wire', { timeout: 60_000 }, () => {
+  it('a coroutine keeps no connection that it has closed, and closes at its end those that it has not', async () => {
+    await using pair = new Pair();
+    const { a, b } = pair;
+    const listener = b.k.listen({ host: '10.0.0.2' });
+    const greeting = b.k.spawn(
+      (function* () {
+        for (let i = 0; i < 4; i++) {
+          const conn = (yield* listener.accept()).detach();
+          yield* conn.write('hello');
+        }
+      })(),
+    );
+    const opened: Connection[] = [];
+    await run(
+      a,
+      (function* () {
+        for (let i = 0; i < 4; i++) {
+          const conn = yield* a.k.connect(ip(listener.address));
+          (yield* conn.pop())!.release();
+          opened.push(conn);
+        }
+        const task = a.k.currentTask!;
+        // From the middle of the list, from its end and from its beginning.
+        for (const [i, left] of [
+          [1, [3, 2, 0]],
+          [0, [3, 2]],
+          [3, [2]],
+        ] as const) {
+          opened[i]!.close();
+          const owned: number[] = [];
+          for (let conn = task.owned; conn !== null; conn = conn.nextOwned) owned.push(opened.indexOf(conn));
+          assert.deepEqual(owned, left);
+        }
+      })(),
+    );
+    assert.ok(opened.every(({ closed }) => closed));
+    await greeting.join();
+  });
+
   for (const [host, scatterGather] of [
     ['10.0.0.2', true],
     ['fd00::2', true],
