@@ -1,8 +1,10 @@
 /**
  * What the transports and the IP layer tell each other: a flow's addresses, where segments go, and who keeps time.
- * Types and plain data only; a Flow is filled in once and then read by whoever has it.
+ * Types, plain data and its sum; a Flow is filled in once and then read by whoever has it.
  */
 import type { HeapBuffer } from '../ring/heap.ts';
+import { pseudoSum4 } from './wire/ipv4.ts';
+import { pseudoSum6 } from './wire/ipv6.ts';
 
 /**
  * Bytes a transport leaves free in front of its own header for what stands before it: 40 of IPv6, 14 of Ethernet, 16 of what
@@ -97,6 +99,13 @@ export class Flow {
     this.remotePort = port;
     return this;
   }
+}
+
+/** Sum of the flow's pseudo header without the length, folded (RFC 768, RFC 9293 3.1, RFC 8200 8.1). */
+export function pseudoSum(flow: Flow, protocol: number): number {
+  const { local0, local1, local2, local3, remote0, remote1, remote2, remote3 } = flow;
+  if (flow.family === 4) return pseudoSum4(local3, remote3, protocol);
+  return pseudoSum6(local0, local1, local2, local3, remote0, remote1, remote2, remote3, protocol);
 }
 
 function wordOf(bytes: Uint8Array, word: number): number {

@@ -8,7 +8,7 @@
  */
 import type { HeapBuffer } from '../ring/heap.ts';
 import type { NetContext } from './context.ts';
-import { Flow } from './flow.ts';
+import { Flow, pseudoSum } from './flow.ts';
 import type { Arrival } from './ip/arrival.ts';
 import type { LocalAddress, LocalAddresses } from './ip/local-addresses.ts';
 import { isUnspecified } from './ip/words.ts';
@@ -20,7 +20,7 @@ import { EtherType, groupMacHi, groupMacLo, isStation } from './wire/ethernet.ts
 import { sealIcmp } from './wire/icmp.ts';
 import { Icmpv6Type, NEIGHBOUR_BYTES, NeighbourFlag, NeighbourMessage, putNeighbour } from './wire/icmpv6.ts';
 import { Protocol } from './wire/ipv4.ts';
-import { IPV6_HEADER_BYTES, pseudoSum6, putAddress6, putIpv6 } from './wire/ipv6.ts';
+import { IPV6_HEADER_BYTES, putAddress6, putIpv6 } from './wire/ipv6.ts';
 import { Reason } from './wire/reason.ts';
 
 /** Neighbour discovery never comes through a router (RFC 4861 7.1). */
@@ -193,8 +193,7 @@ export class Ndp {
     const { target0, target1, target2, target3 } = target;
     const { local0, local1, local2, local3, remote0, remote1, remote2, remote3 } = ends;
     putNeighbour(view, offset, type, flags, target0, target1, target2, target3, macHi, macLo);
-    const pseudo = pseudoSum6(local0, local1, local2, local3, remote0, remote1, remote2, remote3, Protocol.ICMPV6);
-    sealIcmp(view, offset, NEIGHBOUR_BYTES, fold(pseudo + NEIGHBOUR_BYTES));
+    sealIcmp(view, offset, NEIGHBOUR_BYTES, fold(pseudoSum(ends, Protocol.ICMPV6) + NEIGHBOUR_BYTES));
     packet.offset -= IPV6_HEADER_BYTES;
     packet.length += IPV6_HEADER_BYTES;
     putIpv6(view, packet.offset, 0, NEIGHBOUR_BYTES, Protocol.ICMPV6, HOP_LIMIT);

@@ -2,8 +2,7 @@
  * What tests of TCP share: building segments by hand, a recording output, and the bytes streams are made of.
  */
 
-import { type Flow, HEADROOM, type SegmentOutput } from '../../src/net/flow.ts';
-import { pseudoSum } from '../../src/net/tcp/emit.ts';
+import { type Flow, HEADROOM, pseudoSum, type SegmentOutput } from '../../src/net/flow.ts';
 import { checksum, fold } from '../../src/net/wire/checksum.ts';
 import {
   Flag,
@@ -13,6 +12,7 @@ import {
   putTcpHeader,
   putTimestamps,
   putWindowScale,
+  TCP_PROTOCOL,
 } from '../../src/net/wire/tcp.ts';
 import type { Heap, HeapBuffer } from '../../src/ring/heap.ts';
 import { viewOf } from './view.ts';
@@ -74,7 +74,7 @@ export function buildSegment(
   putTcpHeader(view, at, sourcePort, destinationPort, seq, ack, option - at, flags, window);
   for (let i = 0; i < length; i++) memory[option + i] = byteAt(i);
   const total = option - at + length;
-  const sum = ~fold(pseudoSum(flow) + total + checksum(view, at, total)) & 0xffff;
+  const sum = ~fold(pseudoSum(flow, TCP_PROTOCOL) + total + checksum(view, at, total)) & 0xffff;
   memory[at + 16] = (sum >> 8) ^ (badChecksum ? 1 : 0);
   memory[at + 17] = sum & 255;
   packet.offset = at;

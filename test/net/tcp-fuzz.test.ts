@@ -3,13 +3,12 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Random } from '../../src/datapath/simulated/random.ts';
 import { TimerWheel } from '../../src/kernel/timers.ts';
-import { Flow } from '../../src/net/flow.ts';
+import { Flow, pseudoSum } from '../../src/net/flow.ts';
 import type { Connection } from '../../src/net/tcp/connection.ts';
 import { TcpEvent } from '../../src/net/tcp/constants.ts';
-import { pseudoSum } from '../../src/net/tcp/emit.ts';
 import { Tcp } from '../../src/net/tcp/tcp.ts';
 import { fold } from '../../src/net/wire/checksum.ts';
-import { TCP_CHECKSUM_AT } from '../../src/net/wire/partial.ts';
+import { TCP_CHECKSUM_AT, TCP_PROTOCOL } from '../../src/net/wire/tcp.ts';
 import { Heap } from '../../src/ring/heap.ts';
 import { localRegion } from '../../src/ring/region.ts';
 import { checkConnection } from './invariants.ts';
@@ -136,7 +135,7 @@ class Fuzz {
     tcp.acceptsPartial = random.chance(0.5);
     // A partial checksum is right whatever was changed.
     if (tcp.acceptsPartial && packet.length >= 20) {
-      packet.view.setUint16(packet.offset + TCP_CHECKSUM_AT, fold(pseudoSum(flow) + packet.length));
+      packet.view.setUint16(packet.offset + TCP_CHECKSUM_AT, fold(pseudoSum(flow, TCP_PROTOCOL) + packet.length));
     }
     tcp.input(packet, packet.offset, packet.length, flow);
     packet.release();

@@ -5,7 +5,7 @@
 import { ERRNO } from '../../errors.ts';
 import type { HeapBuffer } from '../../ring/heap.ts';
 import type { NetContext } from '../context.ts';
-import { Flow } from '../flow.ts';
+import { Flow, pseudoSum } from '../flow.ts';
 import type { Arrival } from '../ip/arrival.ts';
 import type { LocalAddresses } from '../ip/local-addresses.ts';
 import type { IpOutput } from '../ip/output.ts';
@@ -96,7 +96,7 @@ export class IcmpReceiver {
     const { view } = arrival.packet!;
     const message = this.#message;
     counters.icmpIn++;
-    const pseudo = fold(this.#output.pseudoSum(arrival.flow, Protocol.ICMPV6) + arrival.length);
+    const pseudo = fold(pseudoSum(arrival.flow, Protocol.ICMPV6) + arrival.length);
     const reason = message.parse(view, arrival.at, arrival.length, pseudo);
     if (reason !== Reason.OK) {
       counters.drop(reason);

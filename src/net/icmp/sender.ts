@@ -4,7 +4,7 @@
  */
 import type { HeapBuffer } from '../../ring/heap.ts';
 import type { NetContext } from '../context.ts';
-import { Flow } from '../flow.ts';
+import { Flow, pseudoSum } from '../flow.ts';
 import type { Arrival } from '../ip/arrival.ts';
 import { Destination, type LocalAddresses } from '../ip/local-addresses.ts';
 import type { IpOutput } from '../ip/output.ts';
@@ -111,7 +111,7 @@ export class IcmpSender {
       this.#output.send(flow, Protocol.ICMP, message, null, 0, 0, hopLimit);
       return;
     }
-    sealIcmp(view, offset, length, fold(this.#output.pseudoSum(flow, Protocol.ICMPV6) + length));
+    sealIcmp(view, offset, length, fold(pseudoSum(flow, Protocol.ICMPV6) + length));
     this.#output.send(flow, Protocol.ICMPV6, message, null, 0, 0, hopLimit);
   }
 

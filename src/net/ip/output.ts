@@ -10,25 +10,18 @@ import { etherTypeOf, gather, transmitFrame } from '../link.ts';
 import type { Neighbour } from '../neighbour.ts';
 import type { Neighbours } from '../neighbours.ts';
 import { BROADCAST_HI, BROADCAST_LO, groupMacHi, groupMacLo } from '../wire/ethernet.ts';
-import {
-  IPV4_DONT_FRAGMENT,
-  IPV4_HEADER_BYTES,
-  IPV4_MORE_FRAGMENTS,
-  Protocol,
-  pseudoSum4,
-  putIpv4,
-} from '../wire/ipv4.ts';
+import { IPV4_DONT_FRAGMENT, IPV4_HEADER_BYTES, IPV4_MORE_FRAGMENTS, Protocol, putIpv4 } from '../wire/ipv4.ts';
 import {
   IPV6_FRAGMENT_BYTES,
   IPV6_HEADER_BYTES,
   IPV6_MINIMUM_MTU,
-  pseudoSum6,
   putAddress6,
   putFragmentHeader,
   putIpv6,
 } from '../wire/ipv6.ts';
-import { completePartial, UDP_CHECKSUM_AT } from '../wire/partial.ts';
+import { completePartial } from '../wire/partial.ts';
 import { Reason } from '../wire/reason.ts';
+import { UDP_CHECKSUM_AT } from '../wire/udp.ts';
 import type { LocalAddresses } from './local-addresses.ts';
 import { IPV4_MINIMUM_PATH_MTU, type PathMtu } from './path-mtu.ts';
 import type { Routes } from './routes.ts';
@@ -130,22 +123,6 @@ export class IpOutput implements SegmentOutput {
   /** 0, or the errno with which a packet of this flow could not be sent: for a connect that is to fail at once. */
   check(flow: Flow): number {
     return this.#hop(flow) === Hop.NONE ? ERRNO.ENETUNREACH : 0;
-  }
-
-  /** Sum of the flow's pseudo header without the length. */
-  pseudoSum(flow: Flow, protocol: number): number {
-    if (flow.family === 4) return pseudoSum4(flow.local3, flow.remote3, protocol);
-    return pseudoSum6(
-      flow.local0,
-      flow.local1,
-      flow.local2,
-      flow.local3,
-      flow.remote0,
-      flow.remote1,
-      flow.remote2,
-      flow.remote3,
-      protocol,
-    );
   }
 
   /**

@@ -4,7 +4,7 @@
  */
 import type { HeapBuffer } from '../../ring/heap.ts';
 import { type Flow, HEADROOM } from '../flow.ts';
-import { checksum, fold, wordSum } from '../wire/checksum.ts';
+import { checksum, fold } from '../wire/checksum.ts';
 import {
   Flag,
   putMss,
@@ -13,8 +13,8 @@ import {
   putTcpHeader,
   putTimestamps,
   putWindowScale,
+  TCP_CHECKSUM_AT,
   TCP_HEADER_BYTES,
-  TCP_PROTOCOL,
 } from '../wire/tcp.ts';
 import type { Connection } from './connection.ts';
 import { TcpState } from './constants.ts';
@@ -26,16 +26,6 @@ const COPY_BELOW = 128;
 const TIMESTAMP_BYTES = 12;
 /** Data that fits in a buffer kept back: with a heap used up by what the programs have pushed, this much still goes out. */
 export const RESERVE_DATA = 128;
-
-/** Sum of the pseudo header but for the length, folded (RFC 9293 3.1, RFC 8200 8.1). */
-export function pseudoSum(flow: Flow): number {
-  let sum = wordSum(flow.local3) + wordSum(flow.remote3) + TCP_PROTOCOL;
-  if (flow.family === 6) {
-    sum += wordSum(flow.local0) + wordSum(flow.local1) + wordSum(flow.local2);
-    sum += wordSum(flow.remote0) + wordSum(flow.remote1) + wordSum(flow.remote2);
-  }
-  return fold(sum);
-}
 
 /** Completes the header at `at`: over the packet's own bytes and the payload beside it, or left to the device. */
 function putChecksum(
@@ -53,7 +43,7 @@ function putChecksum(
     if (payload !== null) sum += checksum(payload.view, payloadOffset, payloadLength);
     sum = ~fold(sum);
   } else sum = fold(sum);
-  view.setUint16(offset + 16, sum);
+  view.setUint16(offset + TCP_CHECKSUM_AT, sum);
 }
 
 /**

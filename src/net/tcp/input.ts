@@ -10,7 +10,7 @@ import type { Connection } from './connection.ts';
 import { Life, Phase, TcpEvent, TcpState } from './constants.ts';
 import { emit, emitBare } from './emit.ts';
 import { established, repeatSynAck, synSentArrives } from './handshake.ts';
-import { receiveInOrder, receiveSegment } from './receive.ts';
+import { isInWindow, receiveInOrder, receiveSegment } from './receive.ts';
 import { armLife } from './timers.ts';
 
 /** RFC 7323 5.5: a timestamp that has not changed for 24 days says nothing. */
@@ -110,13 +110,7 @@ function acceptable(c: Connection, segment: TcpSegment): boolean {
   }
   const window = (c.rcvAdv - c.rcvNxt) | 0;
   const first = (seq - c.rcvNxt) | 0;
-  const last = (first + length - 1) | 0;
-  if (length === 0) {
-    if (window === 0 ? first === 0 : first >= 0 && first < window) return true;
-    // A FIN has used up the window's last number: an acknowledgement right behind it is fine.
-    if (first === 0) return true;
-  } else if ((first >= 0 && first < window) || (last >= 0 && last < window)) return true;
-  else if (first < 0 && last >= window && window > 0) return true;
+  if (isInWindow(first, length, window)) return true;
   if (!reset && unacceptable(c, segment, first, window)) return true;
   if (!reset) tcp.counters.outOfWindow++;
   return false;

@@ -196,6 +196,17 @@ function newlyFree(c: Connection): number {
 }
 
 /**
+ * RFC 9293 3.10.7.4's table: is any number of a segment, `first` behind RCV.NXT and `length` long, in the window? Where there is
+ * none, the number right behind what has come counts: a FIN may have used up the last.
+ */
+export function isInWindow(first: number, length: number, window: number): boolean {
+  const startsInside = first >= 0 && first < window;
+  if (length === 0) return startsInside || first === 0;
+  const last = (first + length - 1) | 0;
+  return startsInside || (last >= 0 && last < window) || (first < 0 && last >= window && window > 0);
+}
+
+/**
  * The window field for a segment about to be sent; moves the right edge if it is worth it (RFC 9293 3.8.6.2.2) and
  * never back.
  */

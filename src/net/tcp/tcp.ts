@@ -4,16 +4,15 @@
  */
 import { ERRNO, systemError } from '../../errors.ts';
 import type { Heap, HeapBuffer } from '../../ring/heap.ts';
-import { Flow, HEADROOM, type SegmentOutput, type Timers } from '../flow.ts';
+import { Flow, HEADROOM, pseudoSum, type SegmentOutput, type Timers } from '../flow.ts';
 import { checksum, fold } from '../wire/checksum.ts';
-import { TCP_CHECKSUM_AT } from '../wire/partial.ts';
-import { Flag, TCP_HEADER_BYTES, TcpSegment } from '../wire/tcp.ts';
+import { Flag, TCP_CHECKSUM_AT, TCP_HEADER_BYTES, TCP_PROTOCOL, TcpSegment } from '../wire/tcp.ts';
 import { DEFAULT_TCP_CONFIG, type TcpConfig, TcpCounters } from './config.ts';
 import type { CongestionControl } from './congestion.ts';
 import { Connection } from './connection.ts';
 import { Phase, TcpEvent, TcpState } from './constants.ts';
 import { cubic } from './cubic.ts';
-import { emit, emitBare, pseudoSum, RESERVE_DATA } from './emit.ts';
+import { emit, emitBare, RESERVE_DATA } from './emit.ts';
 import { listenArrives, startSending, windowShift } from './handshake.ts';
 import { segmentArrives } from './input.ts';
 import { COOKIE_LIFE_MS, hashedTimestampOffset, initialSequence } from './isn.ts';
@@ -116,7 +115,7 @@ export class Tcp {
     flow.localPort = segment.destinationPort;
     flow.remotePort = segment.sourcePort;
     const connection = this.table.find(flow);
-    flow.pseudo = connection === null ? pseudoSum(flow) : connection.flow.pseudo;
+    flow.pseudo = connection === null ? pseudoSum(flow, TCP_PROTOCOL) : connection.flow.pseudo;
     const partial = fold(flow.pseudo + length);
     const accepted = this.acceptsPartial && view.getUint16(at + TCP_CHECKSUM_AT) === partial;
     if (!accepted && fold(partial + checksum(view, at, length)) !== 0xffff) {
@@ -253,7 +252,7 @@ export class Tcp {
     const old = c.flow.localPort === 0 ? this.#choosePort(c.flow) : this.timeWait.find(c.flow);
     if (old >= 0 && !this.timeWait.mayReplace(old)) throw inUse(c.flow);
     const leastIss = old >= 0 ? this.timeWait.replace(old) : null;
-    c.flow.pseudo = pseudoSum(c.flow);
+    c.flow.pseudo = pseudoSum(c.flow, TCP_PROTOCOL);
     c.iss = initialSequence(c.flow, this.secret, this.clock4us);
     c.tsOffset = hashedTimestampOffset();
     if (leastIss !== null && ((c.iss - leastIss) | 0) < 0) c.iss = leastIss;

@@ -9,7 +9,7 @@ import type { Flow, Timed } from '../flow.ts';
 import { Flag, type TcpSegment } from '../wire/tcp.ts';
 import type { Connection } from './connection.ts';
 import { emitForgotten } from './emit.ts';
-import { offerWindow } from './receive.ts';
+import { isInWindow, offerWindow } from './receive.ts';
 import type { Tcp } from './tcp.ts';
 
 const FIRST_CAPACITY = 64;
@@ -299,12 +299,7 @@ export class TimeWait implements Timed {
   #inWindow(at: number, { seq, length }: TcpSegment): boolean {
     const words = this.#words;
     const window = (words[at + Word.RCV_ADV]! - words[at + Word.RCV_NXT]!) | 0;
-    const first = (seq - words[at + Word.RCV_NXT]!) | 0;
-    const last = (first + length - 1) | 0;
-    if (length === 0) return first === 0 || (first >= 0 && first < window);
-    return (
-      (first >= 0 && first < window) || (last >= 0 && last < window) || (first < 0 && last >= window && window > 0)
-    );
+    return isInWindow((seq - words[at + Word.RCV_NXT]!) | 0, length, window);
   }
 
   #again(record: number): void {

@@ -16,10 +16,8 @@ const MAPPED = 0xffff;
 export function writePeer(buffer: HeapBuffer, flow: Flow, mapped: boolean): void {
   const { view, peerOffset: at } = buffer;
   const v6 = flow.family === 6 || mapped;
-  view.setUint8(at, v6 ? AF_INET6 : AF_INET);
-  view.setUint8(at + 1, 0);
-  view.setUint8(at + 2, flow.remotePort >> 8);
-  view.setUint8(at + 3, flow.remotePort);
+  view.setUint16(at, v6 ? AF_INET6 : AF_INET, true);
+  view.setUint16(at + 2, flow.remotePort);
   if (!v6) {
     view.setInt32(at + 4, flow.remote3);
     view.setInt32(at + 8, 0);
@@ -33,10 +31,7 @@ export function writePeer(buffer: HeapBuffer, flow: Flow, mapped: boolean): void
   view.setInt32(at + 16, flow.family === 6 ? flow.remote2 : MAPPED);
   view.setInt32(at + 20, flow.remote3);
   // sin6_scope_id is in the machine's order, which is little-endian here.
-  view.setUint8(at + 24, flow.scope);
-  view.setUint8(at + 25, flow.scope >> 8);
-  view.setUint8(at + 26, flow.scope >> 16);
-  view.setUint8(at + 27, flow.scope >> 24);
+  view.setInt32(at + 24, flow.scope, true);
   buffer.peerLength = 28;
 }
 
@@ -44,7 +39,7 @@ export function writePeer(buffer: HeapBuffer, flow: Flow, mapped: boolean): void
 export function readPeer(buffer: HeapBuffer, flow: Flow): boolean {
   const { view, peerOffset: at, peerLength } = buffer;
   if (peerLength === 0) return false;
-  const kind = view.getUint8(at) | (view.getUint8(at + 1) << 8);
+  const kind = view.getUint16(at, true);
   const port = view.getUint16(at + 2);
   if (kind === AF_INET) {
     setRemote(flow, 4, 0, 0, 0, view.getInt32(at + 4), port, 0);
@@ -55,11 +50,7 @@ export function readPeer(buffer: HeapBuffer, flow: Flow): boolean {
   const w1 = view.getInt32(at + 12);
   const w2 = view.getInt32(at + 16);
   const w3 = view.getInt32(at + 20);
-  const scope =
-    view.getUint8(at + 24) |
-    (view.getUint8(at + 25) << 8) |
-    (view.getUint8(at + 26) << 16) |
-    (view.getUint8(at + 27) << 24);
+  const scope = view.getInt32(at + 24, true);
   if ((w0 | w1) === 0 && w2 === MAPPED) setRemote(flow, 4, 0, 0, 0, w3, port, 0);
   else setRemote(flow, 6, w0, w1, w2, w3, port, scope);
   return true;

@@ -5,7 +5,7 @@
 import { ERRNO, systemError } from '../../errors.ts';
 import type { HeapBuffer } from '../../ring/heap.ts';
 import type { NetContext } from '../context.ts';
-import { Flow } from '../flow.ts';
+import { Flow, pseudoSum } from '../flow.ts';
 import type { Arrival } from '../ip/arrival.ts';
 import type { LocalAddresses } from '../ip/local-addresses.ts';
 import type { IpOutput } from '../ip/output.ts';
@@ -72,7 +72,7 @@ export class Udp {
     const datagram = this.#datagram;
     counters.udpIn++;
     const v4 = flow.family === 4;
-    const pseudo = this.#output.pseudoSum(flow, Protocol.UDP);
+    const pseudo = pseudoSum(flow, Protocol.UDP);
     const reason = datagram.parse(packet.view, arrival.at, arrival.length, pseudo, v4, this.acceptsPartial);
     if (reason !== Reason.OK) {
       counters.drop(reason);
@@ -167,7 +167,7 @@ export class Udp {
     }
     const { view, offset, length } = buffer;
     const partial = this.#context.device.offloads.transmitPartial;
-    const pseudo = this.#output.pseudoSum(flow, Protocol.UDP);
+    const pseudo = pseudoSum(flow, Protocol.UDP);
     const sum = partial ? pseudo : payloadSum(view, offset, length, pseudo);
     const headers = flow.family === 4 ? LOWER_HEADERS_4 : LOWER_HEADERS_6;
     counters.udpOut++;

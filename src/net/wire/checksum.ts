@@ -36,17 +36,7 @@ function swap(sum: number): number {
   return ((sum & 0xff) << 8) | (sum >>> 8);
 }
 
-/** The sum of two pieces of which the first, `firstLength` bytes long, has the sum `first`. */
-export function joinSums(first: number, firstLength: number, second: number): number {
-  return fold(first + ((firstLength & 1) === 0 ? second : swap(second)));
-}
-
 /** The sum of a 32-bit word, not folded: at most 0x1fffe. */
 export function wordSum(word: number): number {
   return (word >>> 16) + (word & 0xffff);
-}
-
-/** Changes a checksum (as stored in a header) for a 16-bit word that was `from` and is now `to` (RFC 1624, equation 3). */
-export function updateChecksum(stored: number, from: number, to: number): number {
-  return ~fold((~stored & 0xffff) + (~from & 0xffff) + to) & 0xffff;
 }

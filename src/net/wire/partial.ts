@@ -6,10 +6,8 @@ import { checksum, fold, wordSum } from './checksum.ts';
 import { ETHERNET_HEADER_BYTES, EtherType } from './ethernet.ts';
 import { IPV4_HEADER_BYTES, Protocol } from './ipv4.ts';
 import { IPV6_HEADER_BYTES } from './ipv6.ts';
-
-/** Where the checksum stands in each header. */
-export const TCP_CHECKSUM_AT = 16;
-export const UDP_CHECKSUM_AT = 6;
+import { TCP_CHECKSUM_AT } from './tcp.ts';
+import { UDP_CHECKSUM_AT } from './udp.ts';
 
 const UPPER4 = ETHERNET_HEADER_BYTES + IPV4_HEADER_BYTES;
 const UPPER6 = ETHERNET_HEADER_BYTES + IPV6_HEADER_BYTES;

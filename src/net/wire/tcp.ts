@@ -4,8 +4,8 @@
  */
 
 export const TCP_HEADER_BYTES = 20;
-/** Header with the most options there can be. */
-export const TCP_HEADER_MAX = 60;
+/** Where the checksum stands in the header. */
+export const TCP_CHECKSUM_AT = 16;
 export const TCP_PROTOCOL = 6;
 
 export const Flag = { FIN: 1, SYN: 2, RST: 4, PSH: 8, ACK: 16, URG: 32, ECE: 64, CWR: 128 } as const;

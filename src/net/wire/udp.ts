@@ -2,10 +2,12 @@
  * The UDP header (RFC 768, checksum rules of RFC 8200 8.1): a checked view and an emitter. Pure: it reads and writes
  * the bytes it is given.
  */
-import { checksum, fold, joinSums } from './checksum.ts';
+import { checksum, fold } from './checksum.ts';
 import { Reason } from './reason.ts';
 
 export const UDP_HEADER_BYTES = 8;
+/** Where the checksum stands in the header. */
+export const UDP_CHECKSUM_AT = 6;
 
 export class UdpDatagram {
   sourcePort = 0;
@@ -30,7 +32,7 @@ export class UdpDatagram {
     if (length < UDP_HEADER_BYTES) return Reason.UDP_SHORT;
     const own = view.getUint16(at + 4);
     if (own < UDP_HEADER_BYTES || own > length) return Reason.UDP_LENGTH;
-    const stored = view.getUint16(at + 6);
+    const stored = view.getUint16(at + UDP_CHECKSUM_AT);
     if (stored === 0 && !optional) return Reason.UDP_CHECKSUM;
     const partial = fold(pseudo + own);
     const accepted = stored === 0 || (acceptsPartial && stored === partial);
@@ -63,10 +65,10 @@ export function putUdp(
   view.setUint16(at, sourcePort);
   view.setUint16(at + 2, destinationPort);
   view.setUint16(at + 4, length);
-  view.setUint16(at + 6, stored);
+  view.setUint16(at + UDP_CHECKSUM_AT, stored);
 }
 
 /** Sum of a payload and the pseudo header before it, for {@link putUdp}. */
 export function payloadSum(view: DataView, at: number, length: number, pseudo: number): number {
-  return joinSums(pseudo, 0, checksum(view, at, length));
+  return fold(pseudo + checksum(view, at, length));
 }
