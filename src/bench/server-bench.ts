@@ -74,6 +74,7 @@ class RunningSide {
   readonly #lab: Lab | null;
   readonly #context: BenchContext;
   readonly #agents = new Map<string, LoadAgent>();
+  #withoutHeadroom = false;
 
   private constructor(side: ServerSide, server: ServerProcess, lab: Lab | null, context: BenchContext) {
     this.side = side;
@@ -99,7 +100,10 @@ class RunningSide {
       side: this.side,
       host: this.#lab?.server.address4 ?? '127.0.0.1',
       load: (args, datapath) => this.#load(args, datapath ?? this.side.load?.datapath ?? 'auto'),
-      beside: withinSide(this.#lab?.client),
+      beside: (start) => {
+        this.#reserveHeadroom(false);
+        return withinSide(this.#lab?.client)(start);
+      },
     };
   }
 
@@ -112,7 +116,19 @@ class RunningSide {
       agent = new LoadAgent(this.#context, { ...(program !== undefined && { program }), within });
       this.#agents.set(datapath, agent);
     }
+    this.#reserveHeadroom(datapath.startsWith('xdp:'));
     return agent.load([...args, '--datapath', datapath]);
+  }
+
+  // It is for loads past the kernel, and leaves none for the others; whatever the server is, so that all have the same pair.
+  #reserveHeadroom(wanted: boolean): void {
+    if (this.#lab === null || this.#withoutHeadroom) return;
+    try {
+      this.#lab.reserveHeadroom(wanted);
+    } catch (error) {
+      this.#withoutHeadroom = true;
+      this.#context.note(`${this.side.name}: no headroom for XDP on its veth pair: ${(error as Error).message}`);
+    }
   }
 
   cpuNs(): number {

@@ -12,6 +12,7 @@ export interface HoldOptions {
   readonly queues: number;
   readonly mtu: number;
   readonly offloads: boolean;
+  readonly headroom: boolean;
   /** What a packet takes in one direction on the slow way; 0 for no such way. */
   readonly delayMs: number;
 }
@@ -23,13 +24,13 @@ const READY_MS = 20_000;
  * @throws IsthmusError EPERM without root, EADDRINUSE where it is up
  */
 export async function hold(
-  { name, queues, mtu, offloads, delayMs }: HoldOptions,
+  { name, ...options }: HoldOptions,
   interrupted: AbortSignal,
   ready: (status: LabStatus) => void,
 ): Promise<void> {
   let held: Awaited<ReturnType<typeof holdLab>>;
   try {
-    held = await holdLab(name, { queues, mtu, offloads, delayMs });
+    held = await holdLab(name, options);
   } catch (error) {
     throw explain(error, name);
   }
@@ -63,9 +64,10 @@ function explain(error: unknown, name: string): unknown {
 
 /** Starts a process that holds the lab and lives on. @throws IsthmusError with what it said where it could not */
 export async function leaveHolder(options: HoldOptions): Promise<LabStatus> {
-  const { name, queues, mtu, offloads, delayMs } = options;
+  const { name, queues, mtu, offloads, headroom, delayMs } = options;
   const args = ['lab', 'up', '--foreground', '--json', '--name', name, '--queues', `${queues}`, '--mtu', `${mtu}`];
   if (offloads) args.push('--offloads');
+  if (headroom) args.push('--headroom');
   if (delayMs > 0) args.push('--delay', `${delayMs}ms`);
   const main = new URL(import.meta.url.endsWith('.ts') ? './main.ts' : './main.js', import.meta.url);
   // Neither the terminal's signals nor the end of this process are for it.

@@ -31,6 +31,9 @@ import {
 import { close } from './libc.ts';
 import { MSG_DONTWAIT, recv, SO_BUSY_POLL, SOCK_RAW, SOL_SOCKET, send, setsockopt, socket } from './socket.ts';
 
+/** Bytes that the kernel keeps free in front of a frame for the XDP program (linux/bpf.h). */
+export const XDP_PACKET_HEADROOM = 256;
+
 const COPY_FLAG = { try: 0, never: FLAG_COPY, must: FLAG_ZEROCOPY } as const;
 const SO_PREFER_BUSY_POLL = 69;
 const SO_BUSY_POLL_BUDGET = 70;

@@ -8,6 +8,7 @@
 import { existsSync, writeFileSync } from 'node:fs';
 import { type DelayLine, delayLine } from './delay-line.ts';
 import { setOffload } from './ethtool.ts';
+import { Headroom } from './headroom.ts';
 import { createNamespace, type NetworkNamespace } from './namespace.ts';
 import { NetworkSetup } from './network-setup.ts';
 import { LinkFlag } from './rtnetlink.ts';
@@ -22,6 +23,8 @@ export interface LabOptions {
    * MTU.
    */
   readonly offloads?: boolean;
+  /** Begin with headroom: `Lab.reserveHeadroom`. Default false. */
+  readonly headroom?: boolean;
   /** Adds a slow line beside the fast one, on which a packet takes so many milliseconds in one direction. */
   readonly delayMs?: number;
 }
@@ -48,6 +51,13 @@ export interface LabSide {
 export interface Lab {
   readonly server: LabSide;
   readonly client: LabSide;
+  /**
+   * Whether both ends leave room in front of the frames of AF_XDP, as generic XDP wants it (headroom.ts): without it the kernel
+   * moves each to a larger head. While they do, the client's kernel takes no packets from its end; a stack with an address
+   * of its own does, and the server's kernel.
+   * @throws IsthmusError EOPNOTSUPP where the kernel has no VXLAN or no bridges
+   */
+  reserveHeadroom(wanted: boolean): void;
   /** Lets go of the namespaces; they end with the last process, socket or descriptor in them. Idempotent. */
   close(): void;
 }
@@ -81,8 +91,10 @@ export function createLab(options: LabOptions = {}): Lab {
         client: setUp('client', 2, client, there, options),
       };
       const line = slowLine(sides, options.delayMs ?? 0);
+      const headroom = new Headroom(sides.client.interfaceIndex);
       const lab = {
         ...sides,
+        reserveHeadroom: (wanted: boolean) => client.run(() => headroom.reserve(wanted)),
         close: () => {
           line?.close();
           server.close();
@@ -91,6 +103,7 @@ export function createLab(options: LabOptions = {}): Lab {
       };
       waitForCarrier(here, lab.server.interfaceIndex);
       waitForCarrier(there, lab.client.interfaceIndex);
+      if (options.headroom) lab.reserveHeadroom(true);
       return lab;
     } finally {
       here.close();

@@ -1,5 +1,6 @@
 /**
- * Changes a network namespace through rtnetlink(7): links up and down, addresses, routes, neighbours, veth pairs.
+ * Changes a network namespace through rtnetlink(7): links up and down, addresses, routes, neighbours, veth pairs,
+ * bridges and tunnels.
  * Needs CAP_NET_ADMIN. What it makes lives until it is removed or its namespace ends.
  */
 import { parseIp } from '../address/ip.ts';
@@ -10,6 +11,7 @@ import { AF_INET, AF_INET6 } from './sockaddr.ts';
 const IFLA_ADDRESS = 1;
 const IFLA_IFNAME = 3;
 const IFLA_MTU = 4;
+const IFLA_MASTER = 10;
 const IFLA_TXQLEN = 13;
 const IFLA_LINKINFO = 18;
 const IFLA_INFO_KIND = 1;
@@ -18,6 +20,8 @@ const IFLA_NET_NS_FD = 28;
 const IFLA_NUM_TX_QUEUES = 31;
 const IFLA_NUM_RX_QUEUES = 32;
 const VETH_INFO_PEER = 1;
+const IFLA_VXLAN_ID = 1;
+const IFLA_VXLAN_LINK = 3;
 const IFA_F_NODAD = 0x02;
 const RTPROT_STATIC = 4;
 const NTF_USE = 0x01;
@@ -31,6 +35,8 @@ export interface LinkChanges {
   readonly queueFrames?: number;
   /** Descriptor of a namespace to move the interface to. */
   readonly namespaceFd?: number;
+  /** Index of the bridge to be a port of; 0 for none. */
+  readonly bridge?: number;
 }
 
 export interface VethEnd {
@@ -52,7 +58,7 @@ export interface VethOptions {
 /** Reads and changes the network of the namespace that the calling thread is in when it is made. */
 export class NetworkSetup extends NetworkReader {
   setLink(index: number, changes: LinkChanges): void {
-    const { up, mtu, mac, name, queueFrames, namespaceFd } = changes;
+    const { up, mtu, mac, name, queueFrames, namespaceFd, bridge } = changes;
     const flags = up ? LinkFlag.UP : 0;
     const message = linkMessage(RouteMessage.NEWLINK, 0, index, flags, up === undefined ? 0 : LinkFlag.UP);
     if (mtu !== undefined) message.attribute(IFLA_MTU, mtu);
@@ -60,6 +66,7 @@ export class NetworkSetup extends NetworkReader {
     if (name !== undefined) message.attribute(IFLA_IFNAME, name);
     if (queueFrames !== undefined) message.attribute(IFLA_TXQLEN, queueFrames);
     if (namespaceFd !== undefined) message.attribute(IFLA_NET_NS_FD, namespaceFd);
+    if (bridge !== undefined) message.attribute(IFLA_MASTER, bridge);
     this.socket.request(message, `interface ${index}`);
   }
 
@@ -82,6 +89,27 @@ export class NetworkSetup extends NetworkReader {
       });
     });
     this.socket.request(message, `veth ${first.name}`);
+  }
+
+  /** Makes an Ethernet bridge without ports. It is down. */
+  createBridge(name: string): void {
+    this.#create(name, (information) => information.attribute(IFLA_INFO_KIND, 'bridge'));
+  }
+
+  /** Makes a tunnel of Ethernet in UDP (RFC 7348), over any interface where `below` is 0. It is down. */
+  createVxlan(name: string, { network, below }: { network: number; below: number }): void {
+    this.#create(name, (information) => {
+      information.attribute(IFLA_INFO_KIND, 'vxlan').attribute(IFLA_INFO_DATA, (data) => {
+        data.attribute(IFLA_VXLAN_ID, network);
+        if (below !== 0) data.attribute(IFLA_VXLAN_LINK, below);
+      });
+    });
+  }
+
+  #create(name: string, information: (message: NetlinkMessage) => void): void {
+    const message = linkMessage(RouteMessage.NEWLINK, NLM_F_CREATE | NLM_F_EXCL, 0, 0, 0);
+    message.attribute(IFLA_IFNAME, name).attribute(IFLA_LINKINFO, information);
+    this.socket.request(message, `interface ${name}`);
   }
 
   deleteLink(index: number): void {

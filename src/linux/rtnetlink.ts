@@ -55,6 +55,8 @@ export interface Link {
   readonly transmitQueues: number;
   /** Interface below it, or the peer of a veth; 0 for none. */
   readonly parent: number;
+  /** Bytes that it wants free in front of the packets it is given (needed_headroom); -1 where the kernel does not tell. */
+  readonly headroom: number;
   /** The XDP program on it, null for none. `several`: one per mode. */
   readonly xdp: { readonly mode: 'native' | 'generic' | 'hardware' | 'several'; readonly programId: number } | null;
 }
@@ -213,6 +215,7 @@ function readLink({ view }: NetlinkReply): Link {
     receiveQueues: number(32),
     transmitQueues: number(31),
     parent: number(5),
+    headroom: readNumber(has.get(68), -1),
     xdp: readXdp(has.get(43)),
   };
 }

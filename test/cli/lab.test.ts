@@ -171,12 +171,29 @@ describe('isthmus lab', { concurrency: 2 }, () => {
     await until(() => !alive(pid), 'the holder has ended');
   });
 
+  it('leaves room for XDP, where asked', async (t) => {
+    if (!need(t, ROOT, 'a lab needs root')) return;
+    const { lab } = ownLab('room');
+    const up = await lab('up', '--headroom', '--json');
+    if (/EOPNOTSUPP/.test(up.err)) return t.skip('this kernel has no VXLAN or no bridges');
+    assert.equal(up.code, 0, up.err);
+    const { pid } = JSON.parse(up.out);
+    try {
+      const { out } = await lab('run', 'client', '--', 'cat', '/proc/net/dev');
+      assert.match(out, /^ *headroom:/m);
+    } finally {
+      await lab('down');
+    }
+    await until(() => !alive(pid), 'the holder has ended');
+  });
+
   it('says in one line that it needs root, and what is wrong with a command line', async (t) => {
     const cases = [
       [['sideways'], /ACTION is up, down, status, run, not 'sideways'/],
       [['run', 'middle', '--', 'true'], /SIDE is server or client/],
       [['run', 'server'], /COMMAND is missing/],
       [['down', '--queues', '2'], /--queues is for lab up/],
+      [['status', '--headroom'], /--headroom is for lab up/],
       [['up', 'server'], /unexpected argument 'server'/],
       [['up', '--name', 'a b'], /--name is/],
     ] as const;

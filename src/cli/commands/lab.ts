@@ -37,6 +37,10 @@ export const lab = defineCommand({
       type: 'boolean',
       help: 'up: leaves segmentation to the device. For programs on kernel sockets only.',
     },
+    headroom: {
+      type: 'boolean',
+      help: 'up: leaves room in front of frames for XDP, which spares a copy of each. Then the client has no kernel network, only stacks with an address of their own.',
+    },
     delay: {
       type: 'seconds',
       value: 'TIME',
@@ -63,7 +67,7 @@ export const lab = defineCommand({
     if (action !== 'run' && (side !== undefined || rest.length > 0)) {
       throw new UsageError(`unexpected argument '${side ?? rest[0]}'`);
     }
-    for (const option of ['queues', 'mtu', 'offloads', 'delay', 'foreground']) {
+    for (const option of ['queues', 'mtu', 'offloads', 'headroom', 'delay', 'foreground']) {
       if (action !== 'up' && given.has(option)) throw new UsageError(`--${option} is for lab up`);
     }
     switch (action) {
@@ -84,6 +88,7 @@ interface UpValues {
   readonly queues: number;
   readonly mtu: number;
   readonly offloads: boolean;
+  readonly headroom: boolean;
   readonly delay: number | undefined;
   readonly foreground: boolean;
   readonly json: boolean;
@@ -91,8 +96,8 @@ interface UpValues {
 
 async function up(values: UpValues, io: Io): Promise<number> {
   const { hold, leaveHolder } = await import('../lab-hold.ts');
-  const { name, queues, mtu, offloads, delay, json } = values;
-  const options = { name, queues, mtu, offloads, delayMs: (delay ?? 0) * 1000 };
+  const { name, queues, mtu, offloads, headroom, delay, json } = values;
+  const options = { name, queues, mtu, offloads, headroom, delayMs: (delay ?? 0) * 1000 };
   if (values.foreground) {
     await hold(options, io.interrupted, (held) => {
       io.out(text(held, name, json));

@@ -2,12 +2,12 @@
  * The buffer heap of an AF_XDP datapath: its buffers are the frames that the kernel reads and writes in place.
  * It maps one arena; the datapath that owns the heap closes it through `heap.region`.
  */
+import { XDP_PACKET_HEADROOM } from '../../linux/af-xdp.ts';
 import { mapArena, PAGE_BYTES } from '../../linux/memory.ts';
 import { Heap, type HeapOptions, heapBytes, type SizeClass } from '../../ring/heap.ts';
 import { LINK_HEADROOM } from '../stack/link.ts';
 
-/** What the kernel puts in front of a frame it receives (XDP_PACKET_HEADROOM), and the Ethernet header with a tag. */
-const RECEIVE_HEADROOM = 256;
+/** The Ethernet header with a tag. */
 const LINK_HEADER_BYTES = 18;
 
 /** Buffers for headers, acknowledgements and small messages; eight of them or more share a chunk of the UMEM. */
@@ -30,7 +30,7 @@ function sizeClasses(frameBytes: number): readonly SizeClass[] {
 
 /** Largest IP packet in a frame of so many bytes. */
 export function largestMtu(frameBytes: number): number {
-  return frameBytes - RECEIVE_HEADROOM - LINK_HEADER_BYTES;
+  return frameBytes - XDP_PACKET_HEADROOM - LINK_HEADER_BYTES;
 }
 
 export interface FrameHeap {
