@@ -46,7 +46,6 @@ export class Connects {
           const buffer = yield* conn.pop();
           if (buffer === null) throw peerClosed();
           const count = exchange.absorb(slot, buffer);
-          buffer.release();
           if (count < 0) throw nonsense();
           answered += count;
         }

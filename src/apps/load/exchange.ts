@@ -10,7 +10,7 @@ import type { Run } from './run.ts';
 export interface Exchange {
   /** Buffers with the next `count` messages; their references are the caller's. */
   compose(slot: number, count: number): Sga;
-  /** Takes what arrived (the buffer stays the caller's); gives how many messages it answered, or -1 for nonsense. */
+  /** Takes what arrived, and the caller's hold on it; gives how many messages it answered, or -1 for nonsense. */
   absorb(slot: number, buffer: HeapBuffer): number;
   /** A new connection begins on the slot. */
   restart(slot: number): void;
@@ -20,6 +20,9 @@ export interface Exchange {
 
 /** Largest piece that messages are put into: bigger ones cost memory and gain nothing. */
 const PIECE_BYTES = 65536;
+
+/** So many connections at most have an answer kept for them: the frames of a datapath are some thousand, for everything. */
+const MOST_KEPT = 1024;
 
 /** Byte `at` of every message of a slot; differs between neighbouring slots, so that answers that went astray show. */
 export function patternByte(slot: number, at: number): number {
@@ -31,24 +34,38 @@ export class EchoExchange implements Exchange {
   readonly #run: Run;
   readonly #size: number;
   readonly #depth: number;
+  readonly #batchBytes: number;
   readonly #verify: boolean;
   /** Bytes of the message that is being answered. */
   readonly #partial: Int32Array;
-  /** One batch that all connections send again and again: nothing is allocated or copied per message. */
+  /** One batch that all connections may send again and again: nothing is allocated per message. */
   #batch: readonly HeapBuffer[];
+  /**
+   * Of each slot an answer that is a batch by itself. It is sent as the next one, headers in front of it in place, as an echo
+   * server does: the shared batch has to be copied behind its headers.
+   */
+  readonly #answers: (HeapBuffer | null)[];
 
   constructor(k: Kernel, run: Run, config: LoadConfig) {
     this.#k = k;
     this.#run = run;
     this.#size = config.size;
     this.#depth = config.depth;
+    this.#batchBytes = config.size * config.depth;
     this.#verify = config.verify;
     this.#partial = new Int32Array(config.connections);
-    this.#batch = this.#verify ? [] : pieces(k, config.size * config.depth, config.size, 0);
+    const keeps = !config.verify && config.connections <= MOST_KEPT;
+    this.#answers = new Array<HeapBuffer | null>(keeps ? config.connections : 0).fill(null);
+    this.#batch = this.#verify ? [] : pieces(k, this.#batchBytes, config.size, 0);
   }
 
   compose(slot: number, count: number): Sga {
     if (this.#verify || count !== this.#depth) return pieces(this.#k, count * this.#size, this.#size, slot);
+    const answer = this.#answers.length > 0 ? this.#answers[slot]! : null;
+    if (answer !== null) {
+      this.#answers[slot] = null;
+      return answer;
+    }
     const batch = this.#batch;
     if (batch.length === 1) return batch[0]!.retain();
     for (let i = 0; i < batch.length; i++) batch[i]!.retain();
@@ -56,12 +73,16 @@ export class EchoExchange implements Exchange {
   }
 
   absorb(slot: number, buffer: HeapBuffer): number {
-    const size = this.#size;
     const before = this.#partial[slot]!;
-    const bytes = before + buffer.length;
+    const { length } = buffer;
     if (this.#verify) this.#compare(slot, before, buffer);
-    const count = (bytes / size) | 0;
-    this.#partial[slot] = bytes - count * size;
+    const isBatch = before === 0 && length === this.#batchBytes;
+    if (isBatch && this.#answers.length > 0 && this.#answers[slot] === null) this.#answers[slot] = buffer;
+    else buffer.release();
+    if (isBatch) return this.#depth;
+    const bytes = before + length;
+    const count = (bytes / this.#size) | 0;
+    this.#partial[slot] = bytes - count * this.#size;
     return count;
   }
 
@@ -82,6 +103,8 @@ export class EchoExchange implements Exchange {
   }
 
   close(): void {
+    for (const answer of this.#answers) answer?.release();
+    this.#answers.fill(null);
     for (const buffer of this.#batch) buffer.release();
     this.#batch = [];
   }

@@ -33,6 +33,12 @@ function widthAt(index: number): number {
   return index < 2 * HALF ? 1 : 2 ** ((index >> HALF_BITS) - 1);
 }
 
+/** Milliseconds as whole units: a fraction given to `record` would be put into a box for each message. */
+export function unitsOf(ms: number): number {
+  const units = ms * (UNITS_PER_US * 1000);
+  return units < LARGEST_UNITS ? units | 0 : LARGEST_UNITS;
+}
+
 export class LatencyHistogram {
   /** Doubles count exactly to 2^53 and need no overflow check. */
   readonly #counts = new Float64Array(BUCKETS);

@@ -101,10 +101,12 @@ export class RespExchange implements Exchange {
     return x;
   }
 
-  absorb(slot: number, { memory, offset, length }: HeapBuffer): number {
+  absorb(slot: number, buffer: HeapBuffer): number {
+    const { memory, offset, length } = buffer;
     const counter = this.#counters[slot]!;
     const { errors, nils, wrong } = counter;
     const count = counter.absorb(memory, offset, offset + length);
+    buffer.release();
     const run = this.#run;
     run.nils += counter.nils - nils;
     run.errors.wrong += counter.wrong - wrong;

@@ -4,7 +4,7 @@
  */
 import type { Connection, Kernel } from '../../index.ts';
 import type { LoadConfig } from './config.ts';
-import { LatencyHistogram, UNITS_PER_US } from './histogram.ts';
+import { LatencyHistogram, unitsOf } from './histogram.ts';
 
 /** What went wrong, by kind. Every count is bounded by the messages and connections of the run. */
 export interface LoadErrors {
@@ -29,8 +29,6 @@ export interface LoadErrors {
 export function countErrors(errors: LoadErrors): number {
   return Object.values(errors).reduce((sum, count) => sum + count, 0);
 }
-
-const UNITS_PER_MS = UNITS_PER_US * 1000;
 
 export class Run {
   readonly k: Kernel;
@@ -94,7 +92,7 @@ export class Run {
   answered(ms: number, count: number): void {
     if (!this.measuring) return;
     this.messages += count;
-    this.histogram.record(ms * UNITS_PER_MS, count);
+    this.histogram.record(unitsOf(ms), count);
     if (this.messages >= this.#limit) this.#onLimit();
   }
 
@@ -102,14 +100,14 @@ export class Run {
   answeredIntended(intended: number, now: number): void {
     if (intended < this.windowStart || intended >= this.windowEnd) return;
     this.messages++;
-    this.histogram.record((now - intended) * UNITS_PER_MS, 1);
+    this.histogram.record(unitsOf(now - intended), 1);
     if (this.messages >= this.#limit) this.#onLimit();
   }
 
   /** Open loop, at the end: a message of the window that was never answered has waited until `now` at least. */
   unanswered(intended: number, now: number): void {
     if (intended < this.windowStart || intended >= this.windowEnd) return;
-    this.histogram.record((now - intended) * UNITS_PER_MS, 1);
+    this.histogram.record(unitsOf(now - intended), 1);
     this.errors.unanswered++;
   }
 

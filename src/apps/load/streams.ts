@@ -81,7 +81,6 @@ export class Streams implements PacedTarget {
             const buffer = yield* conn.pop();
             if (buffer === null) throw peerClosed();
             const count = exchange.absorb(slot, buffer);
-            buffer.release();
             if (count <= 0) {
               if (count < 0) throw nonsense();
               continue;
@@ -134,7 +133,6 @@ export class Streams implements PacedTarget {
       const buffer = yield* conn.pop();
       if (buffer === null) throw peerClosed();
       let count = exchange.absorb(slot, buffer);
-      buffer.release();
       if (count < 0) throw nonsense();
       const { now } = k;
       if (answered[slot]! + count > sent[slot]!) {

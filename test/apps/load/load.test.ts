@@ -92,6 +92,35 @@ test('messages of a batch count one by one', async () => {
   assert.ok(Math.abs(report.messages - 200 * 16) <= 32, `${report.messages} messages`);
 });
 
+test('sends an answer again as the next message, whole or not, over connections that break', async () => {
+  const seen = new Set<string>();
+  const { report } = await simulate({ verify: false, depth: 2, size: 40 }, function* main(k) {
+    const listener = yield* k.listen({ port: 7000, host: '127.0.0.1' });
+    yield* listener.serve(function* answer(conn: Connection) {
+      for (let message = 1; ; message++) {
+        const buffer = yield* conn.pop();
+        if (buffer === null) return;
+        seen.add(buffer.bytes.toString());
+        yield* k.sleep(1);
+        if (message % 10 === 0) {
+          buffer.release();
+          return;
+        }
+        if (message % 3 === 0) {
+          const rest = k.alloc(buffer.length - 30).fill(buffer.bytes.slice(30));
+          buffer.length = 30;
+          yield* conn.push(buffer);
+          yield* k.sleep(1);
+          yield* conn.push(rest);
+        } else yield* conn.push(buffer);
+      }
+    });
+  });
+  assert.ok(report.messages > 1000 && report.errors.closed > 10, `${report.messages} messages`);
+  assert.equal(report.errors.wrong, 0);
+  assert.equal(seen.size, 1, 'the same bytes every time');
+});
+
 test('ends after a number of messages', async () => {
   const { report } = await simulate(
     { count: 100, seconds: 1000 },
