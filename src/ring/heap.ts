@@ -166,6 +166,8 @@ export class Heap {
   /** Bytes free in front of the data of every buffer it gives. */
   readonly headroom: number;
   readonly bufferCount: number;
+  /** Every buffer by its index: of each class in the order of their places, the largest class first. */
+  readonly buffers: readonly HeapBuffer[];
   /** Offset of the table of peer addresses, one per buffer, in the region (so that the kernel can read them). */
   readonly peersBase: number;
   /** Allocations refused because the heap was used up. */
@@ -201,18 +203,23 @@ export class Heap {
     this.#lowWater = new Int32Array(classes.length);
     this.bufferCount = classes.reduce((sum, sizeClass) => sum + sizeClass.count, 0);
     this.peersBase = classes.reduce((sum, sizeClass) => sum + sizeClass.bytes * sizeClass.count, 0);
+    const buffers: HeapBuffer[] = [];
     let base = 0;
-    let index = 0;
     // Largest first, so that each class stays aligned to its own size where sizes are powers of two.
     for (let c = classes.length - 1; c >= 0; c--) {
       const { bytes, count } = classes[c]!;
       const stack: HeapBuffer[] = [];
-      for (let i = 0; i < count; i++, base += bytes) stack.push(new HeapBuffer(this, index++, c, base, bytes));
+      for (let i = 0; i < count; i++, base += bytes) {
+        const buffer = new HeapBuffer(this, buffers.length, c, base, bytes);
+        buffers.push(buffer);
+        stack.push(buffer);
+      }
       stack.reverse();
       this.#free[c] = stack;
       this.#freeCount[c] = count;
       this.#lowWater[c] = count;
     }
+    this.buffers = buffers;
     if (this.checked) region.u8.fill(POISON, 0, this.peersBase);
   }
 
@@ -304,6 +311,7 @@ export class Heap {
     const fresh = new HeapBuffer(this, stale.index, stale.classIndex, stale.base, stale.capacity);
     fresh.origin = new Error('allocated here');
     stack[at] = fresh;
+    (this.buffers as HeapBuffer[])[stale.index] = fresh;
     return fresh;
   }
 }

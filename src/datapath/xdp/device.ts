@@ -98,10 +98,12 @@ export class XdpDevice implements Device {
   readonly #end: number;
   readonly #frameBytes: number;
   readonly #frameShift: number;
-  /** The buffer in each chunk that the kernel has for receiving. An entry is right while the kernel has the chunk. */
-  readonly #receiving: (HeapBuffer | null)[];
-  /** The buffer of each frame in flight, by where the frame begins; right while it is in flight. */
-  readonly #sending: (HeapBuffer | null)[];
+  /** The heap's buffers, and which of them is the first frame; those below the size of a frame lie behind the frames. */
+  readonly #buffers: readonly HeapBuffer[];
+  readonly #firstFrame: number;
+  readonly #framesEnd: number;
+  /** Which buffer each block of the smallest size belongs to, behind the frames. */
+  readonly #smaller: Int32Array;
   readonly #maxInFlight: number;
   /** Before each frame to be sent; 0 where none can be told of. */
   readonly #metadataBytes: number;
@@ -139,8 +141,10 @@ export class XdpDevice implements Device {
     this.#frameShift = Math.log2(frameBytes);
     const transmitEntries = options.transmitFrames ?? 2048;
     this.#maxInFlight = 2 * transmitEntries;
-    this.#receiving = nulls(frames.byteLength >> this.#frameShift);
-    this.#sending = nulls(frames.byteLength >> SMALL_SHIFT);
+    this.#buffers = heap.buffers;
+    this.#firstFrame = heap.buffers.findIndex(({ base }) => base === frames.offset);
+    this.#framesEnd = frames.offset + frames.count * frameBytes;
+    this.#smaller = smallerBuffers(heap, this.#firstFrame + frames.count, this.#end);
     try {
       for (const queue of queues) {
         const shareWith = this.#lanes[0]?.socket;
@@ -224,7 +228,8 @@ export class XdpDevice implements Device {
     const { socket } = lane;
     const available = socket.receiveRing.available();
     if (available === 0) return 0;
-    const receiving = this.#receiving;
+    const buffers = this.#buffers;
+    const firstFrame = this.#firstFrame;
     const shift = this.#frameShift;
     const offsets = this.#offsets;
     const count = Math.min(available, budget, offsets.length);
@@ -232,7 +237,7 @@ export class XdpDevice implements Device {
     let kept = 0;
     for (let i = 0; i < count; i++) {
       const offset = offsets[i]!;
-      const buffer = receiving[(offset - this.#base) >> shift]!;
+      const buffer = buffers[firstFrame + ((offset - this.#base) >> shift)]!;
       buffer.offset = offset;
       buffer.length = socket.receivedLength(i);
       buffer.peerLength = 0;
@@ -261,14 +266,16 @@ export class XdpDevice implements Device {
   #fetch(socket: XdpSocket, count: number): void {
     const memory = this.#memory;
     const offsets = this.#offsets;
-    const receiving = this.#receiving;
+    const buffers = this.#buffers;
+    const firstFrame = this.#firstFrame;
     const base = this.#base;
     const shift = this.#frameShift;
     let bits = 0;
     for (let i = 0; i < count; i++) {
       const offset = socket.receivedOffset(i);
       offsets[i] = offset;
-      bits |= memory[offset]! | memory[offset + CACHE_LINE_BYTES]! | receiving[(offset - base) >> shift]!.references;
+      const { references } = buffers[firstFrame + ((offset - base) >> shift)]!;
+      bits |= memory[offset]! | memory[offset + CACHE_LINE_BYTES]! | references;
     }
     this.#fetched[0] = bits;
   }
@@ -295,9 +302,6 @@ export class XdpDevice implements Device {
         buffer.release(); // frames have run out, and the next class is not of the UMEM
         break;
       }
-      const chunk = (buffer.base - this.#base) >> this.#frameShift;
-      // It mostly stands there already, and to store a reference costs more than to look.
-      if (this.#receiving[chunk] !== buffer) this.#receiving[chunk] = buffer;
       socket.fill(buffer.base);
     }
     lane.outstanding = lane.target - missing;
@@ -334,8 +338,6 @@ export class XdpDevice implements Device {
       if (copy === null) return;
       frame = copy;
     }
-    const block = (frame.offset - this.#base) >> SMALL_SHIFT;
-    if (this.#sending[block] !== frame) this.#sending[block] = frame;
     this.#transmitter.transmit(frame.offset, frame.length, this.#metadataBytes === 0 ? 0 : this.#tell(frame));
     this.#room--;
     this.#unsent++;
@@ -403,13 +405,19 @@ export class XdpDevice implements Device {
     const socket = this.#transmitter;
     const count = socket.completions(this.#maxInFlight);
     if (count > 0) {
-      const sending = this.#sending;
-      for (let i = 0; i < count; i++) {
-        sending[(socket.completedOffset(i) - this.#base) >> SMALL_SHIFT]!.release();
-      }
+      for (let i = 0; i < count; i++) this.#bufferAt(socket.completedOffset(i)).release();
       socket.releaseCompletions(count);
     }
     if (this.#again) this.#kick();
+  }
+
+  #bufferAt(offset: number): HeapBuffer {
+    const behind = offset - this.#framesEnd;
+    const index =
+      behind < 0
+        ? this.#firstFrame + ((offset - this.#base) >> this.#frameShift)
+        : this.#smaller[behind >> SMALL_SHIFT]!;
+    return this.#buffers[index]!;
   }
 
   // ---- The end -------------------------------------------------------------------------------------------------
@@ -435,9 +443,12 @@ export function macWords(text: string): [hi: number, lo: number] {
   return [(bytes[0]! << 8) | bytes[1]!, (bytes[2]! << 24) | (bytes[3]! << 16) | (bytes[4]! << 8) | bytes[5]!];
 }
 
-/** Grown step by step, so that V8 keeps it as a plain array. */
-function nulls(count: number): null[] {
-  const list: null[] = [];
-  for (let i = 0; i < count; i++) list.push(null);
-  return list;
+/** For each block of the smallest size from the buffer number `first` to `end`: the number of its buffer. */
+function smallerBuffers({ buffers }: Heap, first: number, end: number): Int32Array {
+  const numbers: number[] = [];
+  for (let index = first; index < buffers.length && buffers[index]!.base < end; index++) {
+    const blocks = buffers[index]!.capacity >> SMALL_SHIFT;
+    for (let block = 0; block < blocks; block++) numbers.push(index);
+  }
+  return Int32Array.from(numbers);
 }
