@@ -14,6 +14,8 @@ export type LabSideStatus = Omit<LabSide, 'namespace'>;
 export interface LabStatus {
   /** The process that holds the lab. */
   readonly pid: number;
+  /** Frames have room for XDP, and the client has no kernel network ({@link Lab.reserveHeadroom}). */
+  readonly headroom: boolean;
   readonly server: LabSideStatus;
   readonly client: LabSideStatus;
 }
@@ -59,7 +61,8 @@ export async function holdLab(name = 'default', options: LabOptions = {}): Promi
     server.close();
     throw error;
   }
-  const status = { pid: process.pid, server: describeSide(lab.server), client: describeSide(lab.client) };
+  const { headroom = false } = options;
+  const status = { pid: process.pid, headroom, server: describeSide(lab.server), client: describeSide(lab.client) };
   answer = JSON.stringify(status);
   const close = (): void => {
     lab.close();

@@ -177,8 +177,10 @@ describe('isthmus lab', { concurrency: 2 }, () => {
     const up = await lab('up', '--headroom', '--json');
     if (/EOPNOTSUPP/.test(up.err)) return t.skip('this kernel has no VXLAN or no bridges');
     assert.equal(up.code, 0, up.err);
-    const { pid } = JSON.parse(up.out);
+    const { pid, headroom } = JSON.parse(up.out);
     try {
+      assert.equal(headroom, true);
+      assert.match((await lab('status')).out, /headroom for XDP/);
       const { out } = await lab('run', 'client', '--', 'cat', '/proc/net/dev');
       assert.match(out, /^ *headroom:/m);
     } finally {

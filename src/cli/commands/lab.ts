@@ -152,5 +152,7 @@ function text(held: LabStatus, name: string, json: boolean): string {
       ...(side.slow === null ? [] : [`          the slow way: ${side.slow.address4}  on ${side.slow.interfaceName}`]),
       `          isthmus lab run ${side.name} -- COMMAND, or nsenter --net=${side.path} COMMAND`,
     ].join('\n');
-  return `lab ${name} is up, held by process ${held.pid}\n${row(held.server)}\n${row(held.client)}\n`;
+  const { pid, headroom, server, client } = held;
+  const only = `  headroom for XDP: the client's kernel takes nothing, only a stack with an address of its own does\n`;
+  return `lab ${name} is up, held by process ${pid}\n${row(server)}\n${row(client)}\n${headroom ? only : ''}`;
 }
