@@ -15,11 +15,14 @@ export class Connects {
   readonly #exchange: Exchange;
   /** When the connection of each slot was begun, in ms. In an array, since a number in a generator is one in a box. */
   readonly #started: Float64Array;
+  /** Token of the connect of each slot that waits for one; stale where it does not. */
+  readonly #connecting: Int32Array;
 
   constructor(run: Run, exchange: Exchange) {
     this.#run = run;
     this.#exchange = exchange;
     this.#started = new Float64Array(run.config.connections);
+    this.#connecting = new Int32Array(run.config.connections);
   }
 
   /**
@@ -36,10 +39,15 @@ export class Connects {
       let failure: unknown = null;
       try {
         started[slot] = k.now;
-        conn = yield* k.connect(config.address, { timeout: config.timeout * 1000 });
+        const connect = once
+          ? k.connect(config.address, { timeout: config.timeout * 1000 })
+          : k.connect(config.address);
+        this.#connecting[slot] = connect.token;
+        // From here on the watchdog looks after it: one timer for all, as for answers.
+        waitingSince[slot] = started[slot]!;
+        conn = yield* connect;
         run.connections[slot] = conn;
         run.connected++;
-        waitingSince[slot] = started[slot]!;
         exchange.restart(slot);
         yield* conn.push(exchange.compose(slot, 1));
         for (let answered = 0; answered < 1; ) {
@@ -53,6 +61,7 @@ export class Connects {
       } catch (error) {
         failure = error;
       } finally {
+        waitingSince[slot] = -1;
         if (conn !== null) this.#end(slot, conn);
       }
       if (failure === null) continue;
@@ -66,13 +75,16 @@ export class Connects {
     const run = this.#run;
     run.connected--;
     run.connections[slot] = null;
-    run.waitingSince[slot] = -1;
     if (run.config.reset) conn.abort();
     else conn.close();
   }
 
-  /** The watchdog gave the connection up. */
+  /** Gives the connection of a slot up, or the attempt at one. Dropping twice is harmless. */
   drop(slot: number): void {
-    this.#run.connections[slot]?.abort();
+    const { k, connections, waitingSince } = this.#run;
+    if (waitingSince[slot]! < 0) return;
+    const conn = connections[slot]!;
+    if (conn !== null) conn.abort();
+    else k.cancel(this.#connecting[slot]!);
   }
 }

@@ -106,10 +106,10 @@ export class Core {
     this.stack.tcp = this.tcp;
     this.defaultOptions = defaultOptions(this.sendLimit, this.tcp.config);
     this.input = middleware?.input(this.stack) ?? this.stack;
-    const { onPort } = this.tcp.table;
+    const { table } = this.tcp;
     const mayUsePort = link.mayUsePort?.bind(link);
     const range = { first: firstPort, last: lastPort };
-    this.ports = new Ports({ shared, onPort, timers, now, random, ...range, mayUsePort });
+    this.ports = new Ports({ shared, onPort: (port) => table.onPort(port), timers, now, random, ...range, mayUsePort });
     this.closing = new Closing(timers, now);
     this.tcp.mayUsePort = (port) => this.ports.mayUse(port);
     link.attach(this.stack, now);

@@ -34,7 +34,7 @@ interface Served {
 export interface PortsOptions {
   readonly shared: SharedAddresses | null;
   /** Connections by local port. */
-  readonly onPort: Int32Array;
+  readonly onPort: (port: number) => number;
   readonly timers: Timers;
   readonly now: () => number;
   readonly random: () => number;
@@ -188,7 +188,7 @@ export class Ports implements Timed {
     this.#unserve(shared, onPort);
     const reserved = this.#reserved!;
     for (let port = shared.firstEphemeral; port <= shared.lastEphemeral && this.#reservedCount > 0; port++) {
-      if (reserved[port] === 0 || onPort[port] !== 0) continue;
+      if (reserved[port] === 0 || onPort(port) !== 0) continue;
       reserved[port] = 0;
       this.#reservedCount--;
       shared.unreserve(TCP, port);
@@ -196,10 +196,10 @@ export class Ports implements Timed {
     if (this.#reservedCount > 0 || this.#served.some(({ holders }) => holders === 0)) this.#arm();
   }
 
-  #unserve(shared: SharedAddresses, onPort: Int32Array): void {
+  #unserve(shared: SharedAddresses, onPort: (port: number) => number): void {
     for (let i = this.#served.length - 1; i >= 0; i--) {
       const { port, words, holders } = this.#served[i]!;
-      if (holders > 0 || onPort[port] !== 0) continue;
+      if (holders > 0 || onPort(port) !== 0) continue;
       this.#served.splice(i, 1);
       shared.unserve(TCP, port, words);
     }

@@ -10,10 +10,11 @@ const FIRST_SLOTS = 256;
 
 export class ConnectionTable {
   size = 0;
-  /** Connections by local port, those in TIME_WAIT included. */
-  readonly onPort = new Int32Array(65536);
-  /** A bit for each port that has any: a port is chosen by chance, and these lie in the cache. */
+  // How many connections each local port has, those in TIME_WAIT included: a bit says that it has any, another that it has
+  // several, and only those have a number. A port is chosen by chance, so that its bits lie in the cache and a number does not.
   readonly #busyPorts = new Int32Array(65536 >> 5);
+  readonly #sharedPorts = new Int32Array(65536 >> 5);
+  readonly #onPort = new Int32Array(65536);
   readonly #key0: number;
   readonly #key1: number;
   #mask = FIRST_SLOTS - 1;
@@ -54,12 +55,27 @@ export class ConnectionTable {
   }
 
   /** One connection more, or one less, has this local port. */
-  countPort(port: number, change: number): void {
-    const count = this.onPort[port]! + change;
-    this.onPort[port] = count;
+  countPort(port: number, change: 1 | -1): void {
     const word = port >> 5;
     const bit = 1 << (port & 31);
-    this.#busyPorts[word] = count === 0 ? this.#busyPorts[word]! & ~bit : this.#busyPorts[word]! | bit;
+    if ((this.#sharedPorts[word]! & bit) !== 0) {
+      const count = this.#onPort[port]! + change;
+      this.#onPort[port] = count;
+      if (count === 1) this.#sharedPorts[word] = this.#sharedPorts[word]! & ~bit;
+    } else if (change < 0) this.#busyPorts[word] = this.#busyPorts[word]! & ~bit;
+    else if ((this.#busyPorts[word]! & bit) === 0) this.#busyPorts[word] = this.#busyPorts[word]! | bit;
+    else {
+      this.#sharedPorts[word] = this.#sharedPorts[word]! | bit;
+      this.#onPort[port] = 2;
+    }
+  }
+
+  /** How many connections have this local port, those in TIME_WAIT included. */
+  onPort(port: number): number {
+    const word = port >> 5;
+    const bit = 1 << (port & 31);
+    if ((this.#sharedPorts[word]! & bit) !== 0) return this.#onPort[port]!;
+    return (this.#busyPorts[word]! & bit) === 0 ? 0 : 1;
   }
 
   /** The first port without connections of those from `port` on whose bits lie in one word; -1 where each has some. */

@@ -279,6 +279,23 @@ test('connect: a connection for each message', async () => {
   }
 });
 
+test('connect: attempts and connections that nobody answers are given up in time', async () => {
+  const { report } = await simulate({ protocol: 'connect', timeout: 0.5 }, function* main(k) {
+    const listener = yield* k.listen({ port: 7000, host: '127.0.0.1', backlog: 1 });
+    // Those that ask whether it is there at all, and then nobody: one connection waits here, the others to be let in.
+    for (let slot = 0; slot < 4; slot++) {
+      const conn = yield* listener.accept();
+      const buffer = yield* conn.pop();
+      if (buffer !== null) yield* conn.push(buffer);
+    }
+    yield* k.sleep(1e9);
+  });
+  assert.equal(report.messages, 0);
+  // Four connections, given up every half a second, for two seconds.
+  assert.ok(report.errors.timeout >= 8 && report.errors.timeout <= 20, `${report.errors.timeout} timeouts`);
+  assert.equal(report.errors.other, 0);
+});
+
 function datagramEcho(drop: (count: number) => boolean): (k: Kernel) => Coroutine<unknown> {
   return function* main(k) {
     const socket = k.udp({ port: 7000, host: '127.0.0.1' });

@@ -103,7 +103,7 @@ test('the table finds what is in it and nothing else, through growth and removal
         }
       }
       assert.equal(table.size, model.size);
-      assert.equal(table.onPort[80], model.size);
+      assert.equal(table.onPort(80), model.size);
       for (let n = 0; n <= 400; n++) assert.equal(table.find(flowOf(n)), model.get(n) ?? null);
       assert.deepEqual(new Set(table), new Set(model.values()));
     }),
